@@ -389,21 +389,23 @@ def _load(path: str | os.PathLike[str], name: str) -> bytes:
             f"{name}: the file cannot be opened: {error}. Check the path and its rights."
         ) from error
     try:
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{name}: this is a folder or a device, not a file. Name a model file.")
-            if status.st_size == 0:
-                raise _refuse(name, "it is empty")
-            if status.st_size > MAX_FILE_BYTES:
-                raise _refuse(
-                    name, f"it has {status.st_size:,} bytes, and a model file at most {MAX_FILE_BYTES:,}"
-                )
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{name}: this is a folder or a device, not a file. Name a model file.")
+        if status.st_size == 0:
+            raise _refuse(name, "it is empty")
+        if status.st_size > MAX_FILE_BYTES:
+            raise _refuse(
+                name, f"it has {status.st_size:,} bytes, and a model file at most {MAX_FILE_BYTES:,}"
+            )
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BundleError(
             f"{name}: the file cannot be read: {error}. Check the path and its rights."
         ) from error
+    finally:
+        os.close(handle)
 
 
 def _directory(data: bytes, name: str) -> dict[str, zipfile.ZipInfo]:
