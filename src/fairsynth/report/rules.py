@@ -1,0 +1,290 @@
+"""How the limits of the verdict are applied: one function for each question and each disguise."""
+
+from __future__ import annotations
+
+from fairsynth.evaluation.result import Score
+from fairsynth.report.findings import Findings
+from fairsynth.report.glossary import lookup
+from fairsynth.report.verdict import (
+    BANDS,
+    DIRECT_USE,
+    FOUR_FIFTHS,
+    NOTHING_LEARNED,
+    ONE_DECISION,
+    RATIO_OF,
+    REPEATS,
+    SOMETHING_TO_LEARN,
+    SWAP_GAP,
+    WORSE_THAN_REAL,
+    Reason,
+)
+
+
+def _label(metric: str) -> str:
+    return lookup(metric).label
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _band(name: str, value: float, text: str, metric: str) -> Reason:
+    band = BANDS[name]
+    return Reason(band.level(value), text, f"{band.what}: {band.rule()}.", metric)
+
+
+# ---------------------------------------------------------------------- disguises
+def decides_nothing(found: Findings, source: str) -> Reason | None:
+    """Detect the constant predictor: perfectly fair, and of no use (methods.md, trap 1)."""
+    moral = "any fairness it shows is that of a model that decides nothing."
+    rate, real_rate = _selection_rate(found, source), _selection_rate(found, "real")
+    decides = real_rate is None or min(real_rate, 1 - real_rate) >= ONE_DECISION
+    if rate is not None and min(rate, 1 - rate) < ONE_DECISION and decides:
+        return Reason(
+            "poor",
+            f"Models trained on it favor {_percent(rate)} of people: {moral}",
+            f"Poor when fewer than {ONE_DECISION:.0%} of people, or all but so many, are favored.",
+            "selection_rate",
+        )
+    value, real = (found.value("balanced_accuracy", s) for s in (source, "real"))
+    if value is not None and value <= NOTHING_LEARNED and (real is None or real >= SOMETHING_TO_LEARN):
+        return Reason(
+            "poor",
+            f"Models trained on it hardly do better than a coin (balanced accuracy {value:.2f}): {moral}",
+            f"Poor when balanced accuracy is at most {NOTHING_LEARNED:g} where training on real rows "
+            f"reaches {SOMETHING_TO_LEARN:g}.",
+            "balanced_accuracy",
+        )
+    return None
+
+
+def _selection_rate(found: Findings, source: str) -> float | None:
+    overall = found.value("selection_rate", source)
+    if overall is not None:
+        return overall
+    scores = [
+        s
+        for s in found.select("selection_rate", source=source, attribute=found.main_attribute)
+        if s.group and s.value is not None
+    ]
+    headline = [s for s in scores if s.model == "mean"] or scores
+    weight = sum(s.n or 1 for s in headline)
+    return sum((s.value or 0.0) * (s.n or 1) for s in headline) / weight if headline else None
+
+
+def hollow_parity(found: Findings, source: str, ratio: str) -> Reason | None:
+    """Detect parity in the table that its models do not have (methods.md, trap 2: shuffled s)."""
+    for attribute in found.single_attributes:
+        inside, real = (found.value("label_parity_ratio", s, attribute=attribute) for s in (source, "real"))
+        outside = found.value(ratio, source, attribute=attribute)
+        if inside is None or outside is None or (real is not None and real >= FOUR_FIFTHS):
+            continue
+        if inside >= FOUR_FIFTHS and outside < BANDS["fairness_ratio"].caution:
+            return Reason(
+                "poor",
+                f"The table looks fair by {attribute} (label parity {inside:.2f}), but models trained on it "
+                f"are not ({_label(ratio).lower()} {outside:.2f} on real people): other columns stand in for "
+                f"{attribute}, as they do when the column is merely shuffled.",
+                f"Poor when labels are in parity ({FOUR_FIFTHS:g}) and decisions are not "
+                f"({BANDS['fairness_ratio'].caution:g}).",
+                "label_parity_ratio",
+            )
+    return None
+
+
+def repeats_itself(found: Findings, source: str) -> Reason | None:
+    """Detect a table made of few rows, repeated."""
+    value, real = (found.value("distinct_share", s) for s in (source, "holdout"))
+    real = real if real is not None else found.value("distinct_share", "real")
+    if value is None or value >= REPEATS * (1.0 if real is None else real):
+        return None
+    return Reason(
+        "poor",
+        f"It says the same again and again: only {_percent(value)} of its rows are distinct.",
+        f"Poor when the share of distinct rows is under {REPEATS:g} of that of real rows.",
+        "distinct_share",
+    )
+
+
+def copied_rows(found: Findings, source: str) -> Reason | None:
+    """Detect a table that holds the training rows themselves."""
+    value, base = (found.value("exact_copies", s) for s in (source, "holdout"))
+    if value is None or BANDS["copies"].level(value - (base or 0.0)) != "poor":
+        return None
+    return Reason(
+        "poor",
+        f"It holds copies of real people's rows ({_percent(value)} of the table), so good numbers elsewhere "
+        "are those of the real rows.",
+        f"{BANDS['copies'].what}: {BANDS['copies'].rule()}.",
+        "exact_copies",
+    )
+
+
+def swapped_groups(found: Findings, source: str) -> Reason | None:
+    """Detect groups that changed places: the best-off by the real labels is the worst-off here."""
+    for attribute in found.single_attributes:
+        here, real = (_by_group(found, "label_rate", s, attribute) for s in (source, "real"))
+        groups = sorted(set(here) & set(real))
+        if len(groups) < 2:
+            continue
+        top, bottom = max(groups, key=real.__getitem__), min(groups, key=real.__getitem__)
+        if real[top] - real[bottom] >= SWAP_GAP and here[bottom] - here[top] >= SWAP_GAP:
+            return Reason(
+                "poor",
+                f"The groups of {attribute} look swapped: {bottom} has fewer favorable labels than {top} "
+                "among the real rows, and more of them here.",
+                f"Poor when the label gap changes its sign and both gaps exceed {SWAP_GAP:g}.",
+                "label_rate",
+            )
+    return None
+
+
+def _by_group(found: Findings, metric: str, source: str, attribute: str) -> dict[str, float]:
+    scores = found.select(metric, source=source, attribute=attribute)
+    return {s.group: s.value for s in scores if s.group and s.value is not None}
+
+
+# ---------------------------------------------------------------------- the four questions
+def fair(found: Findings, source: str, ratio: str) -> list[Reason]:
+    """Judge the criterion's ratio for every attribute, and note what else bears on fairness."""
+    reasons = []
+    for attribute in found.attributes:
+        score = found.get(ratio, source, attribute=attribute)
+        if score is not None:
+            reasons.append(_ratio(found, score, ratio, source, attribute))
+    main = found.main_attribute
+    for other in RATIO_OF.values():
+        value, real = (found.value(other, s, attribute=main) for s in (source, "real"))
+        if other != ratio and value is not None:
+            beside = "" if real is None else f" (trained on real rows: {real:.2f})"
+            text = f"{_label(other)} by {main}, which was not asked for, is {value:.2f}{beside}."
+            reasons.append(Reason("info", text, metric=other))
+    ftu = found.value("ftu", source, attribute=main)
+    if ftu is not None and ftu > DIRECT_USE:
+        reasons.append(
+            Reason(
+                "caution",
+                f"Models use {main} itself: switching it for everybody moves the share of favorable "
+                f"decisions by {100 * ftu:.1f} points.",
+                f"With care when direct use exceeds {DIRECT_USE:g}.",
+                "ftu",
+            )
+        )
+    return reasons
+
+
+def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: str) -> Reason:
+    if score.value is None:
+        why = score.note or "there are no decisions to compare"
+        return Reason("unknown", f"{_label(ratio)} by {attribute} is not defined: {why}.", metric=ratio)
+    value, real = score.value, found.value(ratio, "real", attribute=attribute)
+    text = f"{_label(ratio)} by {attribute} is {value:.2f}"
+    if score.low is not None and score.high is not None:
+        text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
+    text += f", against {real:.2f} trained on real rows." if real is not None else "."
+    reason = _band("fairness_ratio", value, text, ratio)
+    if real is not None and value < real - WORSE_THAN_REAL:
+        rule = f"Poor when more than {WORSE_THAN_REAL:g} below training on real rows."
+        return Reason("poor", f"{text} It is less fair than the real data.", rule, ratio)
+    if reason.level == "good" and score.low is not None and score.low < FOUR_FIFTHS:
+        doubt = f"The people tested are too few to be sure of {FOUR_FIFTHS:g}."
+        return Reason("caution", f"{text} {doubt}", f"{reason.rule} The interval counts.", ratio)
+    if " × " in attribute and reason.level == "poor":
+        doubt = "Joint groups can be tiny, so this alone calls for care only."
+        return Reason("caution", f"{text} {doubt}", reason.rule, ratio)
+    return reason
+
+
+def useful(found: Findings, source: str) -> list[Reason]:
+    """Judge what is lost against training on real rows."""
+    reasons = []
+    for metric in ("auroc", "r2"):
+        value, real = (found.value(metric, s) for s in (source, "real"))
+        if value is not None and real is not None:
+            loss = real - value
+            text = f"{_label(metric)} is {value:.3f} on real people, against {real:.3f} trained on real rows."
+            reasons.append(_band("utility_loss", loss, text, metric))
+    accuracy, real, constant = (found.value("accuracy", s) for s in (source, "real", "constant"))
+    beatable = constant is not None and (real is None or real > constant)
+    if accuracy is not None and constant is not None and beatable and accuracy <= constant:
+        text = (
+            f"Accuracy ({_percent(accuracy)}) is no better than that of always giving the same answer "
+            f"({_percent(constant)})."
+        )
+        rule = "With care when accuracy does not exceed the constant predictor's."
+        reasons.append(Reason("caution", text, rule, "accuracy"))
+    for metric in ("ranking_agreement", "importance_agreement"):
+        value = found.value(metric, source)
+        if value is not None:
+            text = f"{_label(metric)}: {value:.2f}. {lookup(metric).good}"
+            reasons.append(Reason("info", text, metric=metric))
+    return reasons
+
+
+def faithful(found: Findings, source: str) -> list[Reason]:
+    """Judge the rows themselves, beside what real hold-out rows score."""
+    reasons = []
+    coverage, base = (found.value("coverage", s) for s in (source, "holdout"))
+    if coverage is not None:
+        beside = f", where real hold-out rows reach {base:.3f}" if base else ""
+        text = f"Coverage is {coverage:.3f}{beside}."
+        reasons.append(_band("coverage", coverage / base if base else coverage, text, "coverage"))
+    c2st = found.value("c2st", source)
+    if c2st is not None:
+        text = f"A trained detective tells its rows from real ones with AUC {c2st:.3f} (0.5 is guessing)."
+        reasons.append(_band("c2st", c2st, text, "c2st"))
+    columns = [
+        (s.value - (found.value(m, "holdout", column=s.column) or 0.0), s)
+        for m in ("ks", "total_variation")
+        for s in found.select(m, source=source)
+        if s.column and " × " not in s.column and s.value is not None
+    ]
+    if columns:
+        excess, worst = max(columns, key=lambda pair: pair[0])
+        text = f"The least faithful column is {worst.column} (distance {worst.value:.2f} of at most 1)."
+        reasons.append(_band("column", excess, text, worst.metric))
+    pairs = found.value("correlation_difference", source)
+    if pairs is not None:
+        text = f"The strength of association between columns differs by {pairs:.3f} on average."
+        reasons.append(_band("pairs", pairs, text, "correlation_difference"))
+    return reasons
+
+
+def private(found: Findings, source: str) -> list[Reason]:
+    """Judge what the rows give away of the training rows, beside what hold-out rows do by chance."""
+    reasons = []
+    share = found.get("dcr_share", source)
+    if share is not None and share.value is not None:
+        text = (
+            f"{_percent(share.value)} of its rows are closer to a training row than to one never seen "
+            "(50 % is chance)."
+        )
+        reason = _band("dcr_share", share.value, text, "dcr_share")
+        if reason.level != "good" and share.low is not None and share.low <= 0.5:
+            reason = Reason("good", f"{text} The interval reaches 50 %.", reason.rule, "dcr_share")
+        reasons.append(reason)
+    for metric, name in (("exact_copies", "copies"), ("near_copies", "near_copies")):
+        value, base = (found.value(metric, s) for s in (source, "holdout"))
+        if value is not None:
+            beside = f"; of unseen real rows, {_percent(base)} are by chance" if base is not None else ""
+            text = f"{_percent(value)} of its rows are {_label(metric).lower()} of training rows{beside}."
+            reasons.append(_band(name, value - (base or 0.0), text, metric))
+    value, base = (found.value("authenticity", s) for s in (source, "holdout"))
+    if value is not None and base:
+        text = f"Authenticity is {value:.2f}, where real hold-out rows have {base:.2f}."
+        reasons.append(_band("authenticity", value / base, text, "authenticity"))
+    value = found.value("membership_inference_auc", source)
+    if value is not None:
+        text = f"An attacker tells who was in the training rows with AUC {value:.3f} (0.5 is guessing)."
+        reasons.append(_band("membership", value, text, "membership_inference_auc"))
+    for metric in ("singling_out", "linkability", "inference"):
+        risks = [s.value for s in found.select(metric, source=source) if s.value is not None]
+        if risks:
+            reasons.append(_band("attack", max(risks), f"{_label(metric)} is {max(risks):.3f}.", metric))
+    if reasons:
+        text = (
+            "These are attacks that were tried: no proof that no other succeeds, and no guarantee of "
+            "differential privacy."
+        )
+        reasons.append(Reason("info", text))
+    return reasons
