@@ -1,0 +1,1 @@
+"""Metrics of fairness, utility, fidelity and privacy: plain functions on arrays."""

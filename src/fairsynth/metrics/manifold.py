@@ -1,0 +1,329 @@
+"""Fidelity by distances: density, coverage, precision, recall, α-precision, β-recall, authenticity, MMD.
+
+All of them work block by block: no N×M matrix is ever held. Balls are closed (``<=``) and a tie is
+recognised as one in spite of rounding, which makes the numbers right on tables, where rows repeat
+and distances tie. The published code of density and coverage (`prdc`) uses open balls: on a table
+whose rows all occur a few times every ball has radius 0 and an exact copy scores 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fairsynth.errors import DataError, SettingsError
+
+Matrix = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+# A float32 product of rows carries a rounding error of about this share of the squared norms.
+_ROUNDING = 2e-6
+_BLOCK_BYTES = 64 * 1024 * 1024
+
+
+def as_points(rows: ArrayLike, name: str = "rows") -> Matrix:
+    """Check a matrix of points and turn it into contiguous float32."""
+    x = np.ascontiguousarray(rows, dtype=np.float32)
+    if x.ndim != 2 or 0 in x.shape:
+        raise DataError(f"{name} has shape {x.shape}; expected at least one row and one column.")
+    if not np.isfinite(x).all():
+        raise DataError(f"{name} holds infinite or missing numbers; encode them before measuring distances.")
+    return x
+
+
+def squared_distance_blocks(a: Matrix, b: Matrix) -> Iterator[tuple[slice, Matrix, Matrix]]:
+    """Yield squared Euclidean distances of blocks of `a` to all of `b`.
+
+    Yields
+    ------
+    rows : slice
+        Rows of `a` in this block.
+    squared : ndarray of float32, shape (block, len(b))
+        Squared distances, never below 0. The array is used again for the next block.
+    tolerance : ndarray of float32, shape (block, 1)
+        Differences up to this are rounding.
+    """
+    centre = b.mean(axis=0, dtype=np.float64).astype(np.float32)
+    a, b = a - centre, b - centre
+    aa = np.einsum("ij,ij->i", a, a)
+    bb = np.einsum("ij,ij->i", b, b)
+    typical = float(np.quantile(bb, 0.99))
+    size = max(1, min(len(a), _BLOCK_BYTES // (4 * len(b))))
+    buffer = np.empty((size, len(b)), dtype=np.float32)
+    minus_two_b = np.ascontiguousarray(-2 * b.T)
+    for start in range(0, len(a), size):
+        rows = slice(start, min(start + size, len(a)))
+        squared = buffer[: rows.stop - rows.start]
+        np.matmul(a[rows], minus_two_b, out=squared)
+        squared += bb
+        squared += aa[rows, None]
+        np.maximum(squared, 0, out=squared)
+        yield rows, squared, (_ROUNDING * (aa[rows, None] + typical)).astype(np.float32)
+
+
+def nearest(
+    queries: ArrayLike, reference: ArrayLike, k: int = 1, *, exclude_self: bool = False
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Find the k nearest reference points of each query.
+
+    Parameters
+    ----------
+    queries : array_like of float32, shape (n, d)
+        Points to look from.
+    reference : array_like of float32, shape (m, d)
+        Points to look for.
+    k : int, default=1
+        Number of neighbours.
+    exclude_self : bool, default=False
+        `queries` and `reference` are the same points: row i is not its own neighbour (its
+        duplicates are).
+
+    Returns
+    -------
+    distances : ndarray of float64, shape (n, k)
+        Ascending; recomputed from the coordinates, so duplicates are at exactly 0.
+    indices : ndarray of int64, shape (n, k)
+        Rows of `reference`.
+    """
+    q, r = as_points(queries, "queries"), as_points(reference, "reference")
+    available = len(r) - int(exclude_self)
+    if k < 1 or k > available:
+        raise SettingsError(f"k={k} neighbours were asked for, and {available} reference rows are there.")
+    # A few more candidates than wanted: rounding may swap the order of almost equal ones.
+    take = min(k + 3, available)
+    found = np.empty((len(q), take), dtype=np.int64)
+    for rows, squared, _ in squared_distance_blocks(q, r):
+        inside = np.arange(rows.stop - rows.start)
+        if exclude_self:
+            squared[inside, np.arange(rows.start, rows.stop)] = np.inf
+        for j in range(take):
+            best = squared.argmin(axis=1)
+            found[rows, j] = best
+            squared[inside, best] = np.inf
+    distances = np.empty((len(q), take))
+    for start in range(0, len(q), 4096):
+        part = slice(start, start + 4096)
+        for j in range(take):
+            gap = q[part].astype(np.float64) - r[found[part, j]]
+            distances[part, j] = np.einsum("ij,ij->i", gap, gap)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    rows_ = np.arange(len(q))[:, None]
+    return np.sqrt(distances[rows_, order]), found[rows_, order]
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """Density, coverage, precision and recall of one set of rows against another."""
+
+    density: float
+    coverage: float
+    precision: float
+    recall: float
+
+
+def density_coverage(real: ArrayLike, synthetic: ArrayLike, *, k: int = 5) -> ManifoldScores:
+    """Measure density and coverage (Naeem 2020), precision and recall (Kynkäänniemi 2019).
+
+    With ``r_i`` the distance of real row i to its k-th nearest other real row and ``B_i`` the closed
+    ball of that radius:
+
+    - precision: share of synthetic rows in at least one ``B_i``;
+    - recall: share of real rows in at least one ball of the synthetic rows;
+    - density: mean over synthetic rows of ``sum_i 1[row in B_i] / k_i``, where ``k_i >= k`` counts
+      the other real rows in ``B_i`` (Naeem divides by k; the two agree unless distances tie, and with
+      ties only this one has expectation 1 for a perfect sample: ours);
+    - coverage: share of ``B_i`` that hold at least one synthetic row.
+
+    Parameters
+    ----------
+    real : array_like of float32, shape (n, d)
+        Encoded real rows.
+    synthetic : array_like of float32, shape (m, d)
+        Encoded synthetic rows. Take m = n: coverage grows with m.
+    k : int, default=5
+        Neighbours that make a ball.
+
+    Returns
+    -------
+    ManifoldScores
+        A perfect sample without ties has density 1 and, with m = n, coverage about ``1 - 2**-k``.
+    """
+    x, y = as_points(real, "real"), as_points(synthetic, "synthetic")
+    if min(len(x), len(y)) <= k:
+        raise DataError(
+            f"k={k} neighbours need more than {k} rows; there are {len(x)} real, {len(y)} synthetic."
+        )
+    radius_x = nearest(x, x, k, exclude_self=True)[0][:, -1].astype(np.float32) ** 2
+    radius_y = nearest(y, y, k, exclude_self=True)[0][:, -1].astype(np.float32) ** 2
+    share = 1.0 / _ball_sizes(x, radius_x, k)
+    covered = np.zeros(len(x), dtype=bool)
+    recalled = np.zeros(len(x), dtype=bool)
+    inside = np.zeros(len(y), dtype=bool)
+    density = 0.0
+    for rows, squared, tolerance in squared_distance_blocks(x, y):
+        in_real = squared <= radius_x[rows, None] + tolerance
+        hits = np.count_nonzero(in_real, axis=1)
+        density += float((hits * share[rows]).sum())
+        covered[rows] = hits > 0
+        inside |= in_real.any(axis=0)
+        recalled[rows] = (squared <= radius_y + tolerance).any(axis=1)
+    return ManifoldScores(
+        density=density / len(y),
+        coverage=float(covered.mean()),
+        precision=float(inside.mean()),
+        recall=float(recalled.mean()),
+    )
+
+
+def _ball_sizes(x: Matrix, squared_radius: Matrix, k: int) -> Floats:
+    """Count the other rows in each closed ball; at least k."""
+    sizes = np.empty(len(x))
+    for rows, squared, tolerance in squared_distance_blocks(x, x):
+        sizes[rows] = np.count_nonzero(squared <= squared_radius[rows, None] + tolerance, axis=1) - 1
+    return np.maximum(sizes, k)
+
+
+@dataclass(frozen=True)
+class AlphaScores:
+    """α-precision, β-recall and authenticity, with the curves behind the first two.
+
+    Attributes
+    ----------
+    delta_precision, delta_recall : float
+        ``1 - 2 ∫|P_α - α| dα`` and the same for β: how close the whole curve is to the diagonal
+        (Alaa's integrated scores; a perfect sample has delta_precision 1).
+    alpha_precision, beta_recall : float
+        The ends of the curves at α = β = 1: share of synthetic rows within the real support, share
+        of real rows next to a synthetic one.
+    authenticity : float
+        Share of synthetic rows that are no closer to a real row than its own nearest real neighbour.
+    levels : ndarray of float64, shape (levels,)
+        α and β.
+    precision_curve, recall_curve : ndarray of float64, shape (levels,)
+        P_α and R_β.
+    """
+
+    delta_precision: float
+    delta_recall: float
+    alpha_precision: float
+    beta_recall: float
+    authenticity: float
+    levels: Floats
+    precision_curve: Floats
+    recall_curve: Floats
+
+
+def alpha_precision_beta_recall(real: ArrayLike, synthetic: ArrayLike, *, levels: int = 30) -> AlphaScores:
+    """Measure α-precision, β-recall and authenticity (Alaa et al. 2022, sec. 3 and app. B).
+
+    - ``P_α``: share of synthetic rows within the ball around the real mean that holds a share α of the
+      real rows.
+    - ``R_β``: share of real rows i whose nearest synthetic row is no further than their nearest other
+      real row, and lies in the ball around the synthetic mean that holds a share β of synthetic rows.
+      A perfect sample of the same size reaches 1/2 at β = 1, not 1.
+    - authenticity: share of synthetic rows j with ``d(y_j, x_i) > d(x_i, nearest other real row)``,
+      where ``x_i`` is the real row nearest to ``y_j``. The published code looks up the neighbour
+      distance of the wrong row (an index into the synthetic rows is used for the real ones), so a
+      generator that repeats one training row scores .999; it must score 0.
+
+    The published embedding (a one-class network) is left out: the rows are used as encoded (ours;
+    synthcity calls this the naive variant).
+
+    Parameters
+    ----------
+    real : array_like of float32, shape (n, d)
+        Encoded real rows.
+    synthetic : array_like of float32, shape (m, d)
+        Encoded synthetic rows; take m = n.
+    levels : int, default=30
+        Points of the curves.
+
+    Returns
+    -------
+    AlphaScores
+        Curves and their summaries.
+    """
+    x, y = as_points(real, "real"), as_points(synthetic, "synthetic")
+    if len(x) < 2 or len(y) < 2:
+        raise DataError("α-precision needs at least two real and two synthetic rows.")
+    from scipy.integrate import trapezoid
+
+    alphas = np.linspace(0, 1, levels)
+    from_real_mean = _radius(x, x.mean(axis=0))
+    precision = (
+        _radius(y, x.mean(axis=0))[:, None] <= np.quantile(from_real_mean, alphas)[None, :] * (1 + 1e-6)
+    ).mean(axis=0)
+    from_synthetic_mean = _radius(y, y.mean(axis=0))
+    own = nearest(x, x, exclude_self=True)[0][:, 0]
+    to_synthetic, match = (v[:, 0] for v in nearest(x, y))
+    close = to_synthetic <= own
+    radii = np.quantile(from_synthetic_mean, alphas) * (1 + 1e-6)
+    recall = (close[:, None] & (from_synthetic_mean[match][:, None] <= radii[None, :])).mean(axis=0)
+    to_real, copied = (v[:, 0] for v in nearest(y, x))
+    return AlphaScores(
+        delta_precision=1 - 2 * float(trapezoid(np.abs(precision - alphas), alphas)),
+        delta_recall=1 - 2 * float(trapezoid(np.abs(recall - alphas), alphas)),
+        alpha_precision=float(precision[-1]),
+        beta_recall=float(recall[-1]),
+        authenticity=float((to_real > own[copied]).mean()),
+        levels=alphas,
+        precision_curve=precision,
+        recall_curve=recall,
+    )
+
+
+def _radius(points: Matrix, centre: Matrix) -> Floats:
+    return np.linalg.norm(points.astype(np.float64) - centre, axis=1)
+
+
+def mmd(real: ArrayLike, synthetic: ArrayLike, *, bandwidth: float | None = None) -> float:
+    """Squared maximum mean discrepancy with a Gaussian kernel (Gretton et al. 2012, eq. 3).
+
+    The unbiased estimate, ``E k(x,x') + E k(y,y') - 2 E k(x,y)`` without the diagonals, with
+    ``k(a,b) = exp(-|a-b|² / (2 h²))``; it scatters around 0 for two samples of one law.
+
+    Parameters
+    ----------
+    real, synthetic : array_like of float32, shapes (n, d) and (m, d)
+        Encoded rows.
+    bandwidth : float, optional
+        h, in units of distance; by default the median distance between real rows.
+
+    Returns
+    -------
+    float
+        May be slightly below 0.
+    """
+    x, y = as_points(real, "real"), as_points(synthetic, "synthetic")
+    if min(len(x), len(y)) < 2:
+        raise DataError("MMD needs at least two rows on either side.")
+    if bandwidth is None:
+        some = x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int)]
+        gaps = np.concatenate([d[np.triu_indices(len(d), 1)] for _, d, _ in _whole(some)])
+        bandwidth = float(np.sqrt(np.median(gaps))) or float(np.sqrt(gaps.mean())) or 1.0
+    if bandwidth <= 0:
+        raise SettingsError(f"bandwidth={bandwidth!r} must be above 0.")
+    scale = np.float32(-0.5 / bandwidth**2)
+
+    def kernel_sum(a: Matrix, b: Matrix) -> float:
+        total = 0.0
+        for _, squared, _ in squared_distance_blocks(a, b):
+            squared *= scale
+            total += float(np.exp(squared, out=squared).sum(dtype=np.float64))
+        return total
+
+    n, m = len(x), len(y)
+    within_x = (kernel_sum(x, x) - n) / (n * (n - 1))
+    within_y = (kernel_sum(y, y) - m) / (m * (m - 1))
+    return within_x + within_y - 2 * kernel_sum(x, y) / (n * m)
+
+
+def _whole(points: Matrix) -> Iterator[tuple[slice, Matrix, Matrix]]:
+    """All distances of a small set of points, in one block."""
+    for rows, squared, tolerance in squared_distance_blocks(points, points):
+        if len(squared) != len(points):
+            raise DataError(f"{len(points)} points are too many to hold their distances at once.")
+        yield rows, squared.copy(), tolerance

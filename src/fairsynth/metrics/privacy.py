@@ -1,0 +1,193 @@
+"""Privacy: whether the synthetic rows give away the people they were learned from.
+
+Every number compares train people with hold-out people whom the generator never saw: what holds
+for both alike is knowledge about the population, what holds for train people only is a leak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fairsynth.errors import DataError
+from fairsynth.metrics.manifold import nearest
+from fairsynth.metrics.utility import bootstrap_auroc
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClosestRecords:
+    """Distances of synthetic rows to the closest train and hold-out record.
+
+    Attributes
+    ----------
+    share : float
+        Share of synthetic rows nearer to a train row than to any hold-out row, ties counted half;
+        .5 is ideal.
+    low, high : float
+        95 % interval of `share` over bootstrap samples of the synthetic rows.
+    to_train, to_holdout : ndarray of float64, shape (n,)
+        The distances.
+    ratio : float
+        Median nearest-neighbour distance ratio to train: nearest over second nearest distance,
+        both 0 counted as 1.
+    """
+
+    share: float
+    low: float
+    high: float
+    to_train: Floats
+    to_holdout: Floats
+    ratio: float
+
+
+def distance_to_closest_record(
+    train: ArrayLike, holdout: ArrayLike, synthetic: ArrayLike, *, draws: int = 1000, seed: int = 0
+) -> ClosestRecords:
+    """Compare the distance to the closest train record with that to the closest hold-out record.
+
+    ``share = P(d_train < d_holdout) + P(d_train = d_holdout) / 2`` (Platzer and Reutterer 2021).
+
+    Parameters
+    ----------
+    train, holdout : array_like of float32, shape (n, d)
+        Encoded real rows, as many of the one as of the other: the larger set would be nearer by chance.
+    synthetic : array_like of float32, shape (m, d)
+        Encoded synthetic rows.
+    draws : int, default=1000
+        Bootstrap samples.
+    seed : int, default=0
+        Of the bootstrap.
+
+    Returns
+    -------
+    ClosestRecords
+        Share, interval and distances.
+    """
+    a, b = np.asarray(train), np.asarray(holdout)
+    if len(a) != len(b):
+        raise DataError(
+            f"train has {len(a)} rows and hold-out {len(b)}; draw equally many, "
+            "or the larger one is nearer by chance."
+        )
+    two = min(2, len(a))
+    near = nearest(synthetic, a, two)[0]
+    to_train, to_holdout = near[:, 0], nearest(synthetic, b)[0][:, 0]
+    won = int((to_train < to_holdout).sum())
+    tied = int((to_train == to_holdout).sum())
+    n = len(to_train)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, np.array([won, tied, n - won - tied]) / n, size=draws)
+    low, high = np.quantile((drawn[:, 0] + drawn[:, 1] / 2) / n, [0.025, 0.975])
+    second = near[:, -1]
+    ratio = np.divide(to_train, second, out=np.ones(n), where=second > 0)
+    return ClosestRecords(
+        (won + tied / 2) / n, float(low), float(high), to_train, to_holdout, float(np.median(ratio))
+    )
+
+
+def copies(rows: ArrayLike, reference: ArrayLike) -> float:
+    """Share of rows that occur exactly in `reference`.
+
+    Parameters
+    ----------
+    rows, reference : array_like of int, shapes (m,) and (n,)
+        One key for each row, equal for equal rows.
+    """
+    keys = np.asarray(rows)
+    if len(keys) == 0:
+        raise DataError("There is no row to look for.")
+    return float(np.isin(keys, np.asarray(reference)).mean())
+
+
+def near_copies(distances: ArrayLike, reference_distances: ArrayLike, *, quantile: float = 0.01) -> float:
+    """Share of rows nearer to a train row than nearly all people are to each other (ours).
+
+    Parameters
+    ----------
+    distances : array_like of float, shape (m,)
+        Distances of synthetic rows to their closest train row.
+    reference_distances : array_like of float, shape (n,)
+        Distances of hold-out rows to their closest train row.
+    quantile : float, default=0.01
+        A near copy is nearer than this quantile of `reference_distances`, or an exact copy.
+    """
+    limit = float(np.quantile(np.asarray(reference_distances), quantile))
+    return float((np.asarray(distances) <= limit).mean())
+
+
+@dataclass(frozen=True)
+class MembershipAttack:
+    """What an attacker with the synthetic table learns about who was in the train rows.
+
+    Attributes
+    ----------
+    auc : float
+        Area under the attacker's ROC curve; .5 is guessing.
+    low, high : float
+        95 % interval of `auc` over bootstrap samples of the people attacked.
+    tpr_at_1_percent : float
+        Share of members recognised when 1 % of the non-members are accused wrongly; .01 is guessing.
+    """
+
+    auc: float
+    low: float
+    high: float
+    tpr_at_1_percent: float
+
+
+def membership_inference(
+    members: ArrayLike,
+    nonmembers: ArrayLike,
+    synthetic: ArrayLike,
+    reference: ArrayLike,
+    *,
+    k: int = 1,
+    draws: int = 200,
+    seed: int = 0,
+) -> MembershipAttack:
+    """Attack membership by a ratio of densities (DOMIAS; van Breugel et al. 2023, eq. 2).
+
+    The score of a person x is ``p_synthetic(x) / p_reference(x)``: where the generator puts more mass than
+    the population does, it has overfitted. Densities are nearest-neighbour estimates, so the score is
+    ``d_k(x, reference) / d_k(x, synthetic)`` up to a monotone map (ours; the paper uses a kernel estimate
+    or a flow).
+
+    Parameters
+    ----------
+    members, nonmembers : array_like of float32, shapes (n, d) and (m, d)
+        Encoded people of the train rows, and people who were not.
+    synthetic, reference : array_like of float32, shapes (p, d) and (q, d)
+        The released rows, and real rows that are neither members nor attacked; p = q is best.
+    k : int, default=1
+        Neighbour whose distance gives the density; 1 is the sharpest against copying.
+    draws : int, default=200
+        Bootstrap samples.
+    seed : int, default=0
+        Of the bootstrap.
+
+    Returns
+    -------
+    MembershipAttack
+        AUC with interval, and the true positive rate at 1 % false positives.
+    """
+    people = np.concatenate([np.asarray(members, np.float32), np.asarray(nonmembers, np.float32)])
+    label = np.repeat([True, False], [len(members), len(nonmembers)])  # type: ignore[arg-type]
+    if label.all() or not label.any():
+        raise DataError("A membership attack needs members and non-members.")
+    to_synthetic = nearest(people, synthetic, k)[0][:, -1]
+    to_reference = nearest(people, reference, k)[0][:, -1]
+    positive = np.concatenate([to_synthetic, to_reference])
+    positive = positive[positive > 0]
+    # Twice at distance 0 is no evidence either way; the floor keeps 0/0 out and keeps the order.
+    floor = float(positive.min()) / 2 if len(positive) else 1.0
+    score = np.log(np.maximum(to_reference, floor)) - np.log(np.maximum(to_synthetic, floor))
+    rng = np.random.default_rng(seed)
+    whole = float(bootstrap_auroc(label, score, np.ones((1, len(label))))[0])
+    sampled = bootstrap_auroc(label, score, rng.poisson(1.0, size=(draws, len(label))).astype(np.float64))
+    low, high = np.nanquantile(sampled, [0.025, 0.975])
+    limit = np.quantile(score[~label], 0.99, method="higher")
+    return MembershipAttack(whole, float(low), float(high), float((score[label] > limit).mean()))
