@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fairsynth import bundle, files
+from fairsynth.bundle.archive import COMMENT_BYTES, pack
+from fairsynth.bundle.limits import MAX_FILE_BYTES
 from fairsynth.errors import BundleError, SchemaError
 
 MANIFEST = {"method": "FairVAE", "from_data": ["levels", "moments"]}
@@ -250,7 +252,7 @@ def forged(parts: dict[str, bytes], **head: object) -> bytes:
         if name != "manifest.json"
     }
     manifest.update(head)
-    return bundle._zip({**parts, "manifest.json": json.dumps(manifest).encode()})
+    return pack({**parts, "manifest.json": json.dumps(manifest).encode()})
 
 
 def test_the_forger_of_these_tests_can_make_a_sound_file(tmp_path: Path, sound: bytes) -> None:
@@ -311,7 +313,7 @@ def _bare(parts: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, part in parts.items():
             archive.writestr(name, part)
-        archive.comment = b"x" * bundle._COMMENT_BYTES
+        archive.comment = b"x" * COMMENT_BYTES
     return buffer.getvalue()
 
 
@@ -346,7 +348,7 @@ def test_huge_declared_sizes(tmp_path: Path, sound: bytes) -> None:
         struct.pack_into("<II", altered, place + 20, size, size)
         refused(path, bytes(altered))
     crowded = bytearray(sound)
-    struct.pack_into("<HH", crowded, len(sound) - bundle._COMMENT_BYTES - 14, 65_535, 65_535)
+    struct.pack_into("<HH", crowded, len(sound) - COMMENT_BYTES - 14, 65_535, 65_535)
     assert "directory" in refused(path, bytes(crowded))
 
 
@@ -354,7 +356,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path, sound: bytes) -> None:
     path = tmp_path / "x.fairsynth"
     with path.open("wb") as file:
         file.write(sound)
-        file.truncate(bundle.MAX_FILE_BYTES + 1)  # sparse: takes no room on the disk
+        file.truncate(MAX_FILE_BYTES + 1)  # sparse: takes no room on the disk
     with pytest.raises(BundleError, match="at most"):
         bundle.read(path)
 
