@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fairsynth.evaluation.result import Score
 from fairsynth.report.glossary import canonical
+
+if TYPE_CHECKING:
+    from fairsynth.evaluation.result import Evaluation
 
 SYNTHETIC = "synthetic"
 #: Order in which the sources stand beside each other, after the synthetic ones.
 BASELINES: tuple[str, ...] = ("real", "holdout", "constant")
 _ANY: Any = object()
-
-
-class EvaluationLike(Protocol):
-    """What the report needs of an evaluation: the scores and where they come from."""
-
-    @property
-    def scores(self) -> list[Score]:
-        """The flat list of measured numbers."""
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Settings, versions, seeds, hashes."""
 
 
 def is_synthetic(source: str | None) -> bool:
@@ -55,7 +46,7 @@ class Findings:
         Anything with ``scores`` (list of `Score`) and ``meta`` (dict).
     """
 
-    def __init__(self, evaluation: EvaluationLike) -> None:
+    def __init__(self, evaluation: Evaluation) -> None:
         self.scores: list[Score] = list(evaluation.scores)
         self.meta: Mapping[str, Any] = dict(evaluation.meta)
         self._by_metric: dict[str, list[Score]] = {}
@@ -93,7 +84,7 @@ class Findings:
     def main_attribute(self) -> str | None:
         """The first sensitive column that was named, or the first that was measured."""
         declared = [a for a in self._declared_sensitive() if a in self.attributes]
-        return (declared or self.attributes or [None])[0]
+        return next(iter(declared or self.attributes), None)
 
     def _declared_sensitive(self) -> list[str]:
         given = self.meta.get("sensitive") or ()
@@ -116,6 +107,7 @@ class Findings:
         attribute: Any = _ANY,
         group: Any = _ANY,
         column: Any = _ANY,
+        label: Any = _ANY,
     ) -> list[Score]:
         """Return the scores that match; an argument left out matches everything, None matches None."""
         pool: Iterable[Score]
@@ -127,6 +119,7 @@ class Findings:
             "attribute": attribute,
             "group": group,
             "column": column,
+            "label": label,
         }
         given = {name: value for name, value in wanted.items() if value is not _ANY}
         return [s for s in pool if all(getattr(s, name) == value for name, value in given.items())]
@@ -139,6 +132,7 @@ class Findings:
         attribute: str | None = None,
         group: str | None = None,
         column: str | None = None,
+        label: str | None = None,
     ) -> Score | None:
         """Return the headline score: the mean over models where there is one, else the only one.
 
@@ -147,7 +141,9 @@ class Findings:
         Score or None
             None when nothing was measured, or when several models were and none is the mean.
         """
-        found = self.select(metric, source=source, attribute=attribute, group=group, column=column)
+        found = self.select(
+            metric, source=source, attribute=attribute, group=group, column=column, label=label
+        )
         for model in ("mean", None):
             chosen = [s for s in found if s.model == model]
             if chosen:

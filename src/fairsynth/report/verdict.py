@@ -8,9 +8,12 @@ fair, useful, faithful or private enough depends on what the table is for. How e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fairsynth.report.findings import EvaluationLike, Findings, source_label
+from fairsynth.report.findings import Findings, source_label
+
+if TYPE_CHECKING:
+    from fairsynth.evaluation.result import Evaluation
 
 Level = Literal["good", "caution", "poor", "unknown", "info"]
 Question = Literal["fair", "useful", "faithful", "private"]
@@ -239,7 +242,7 @@ class Verdict:
         return next(t for t in self.tables if t.source == source)
 
 
-def verdict(evaluation: EvaluationLike) -> Verdict:
+def verdict(evaluation: Evaluation | Findings) -> Verdict:
     """Judge every synthetic table of an evaluation.
 
     Parameters
