@@ -1,0 +1,565 @@
+"""A schema from rows: what kind each column is, what it may hold, and how it is written back.
+
+What the user says always wins over what the rows suggest. Every rule that a person might not expect leaves a
+note in ``schema.notes``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from fairsynth.data.canonical import (
+    DATETIME,
+    DATETIME_FORMATS,
+    EXACT_INTEGERS,
+    NA_TOKENS,
+    check_finite,
+    first_row,
+    level_text,
+    level_texts,
+    mask_missing,
+    parse_datetime,
+    to_canonical,
+)
+from fairsynth.data.frames import RawFrame
+from fairsynth.data.schema import KINDS, MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
+from fairsynth.errors import DataError, SchemaError
+
+#: A numeric target or sensitive column with more distinct values than this is a number, with fewer a category.
+MAX_NUMERIC_LEVELS = 20
+#: From this many rows on, a column of nothing but distinct texts is taken for an identifier.
+MIN_IDENTIFIER_ROWS = 50
+#: How many rows must stand behind a remembered extreme.
+EXTREME_ROWS = 5
+MAX_DECIMALS = 6
+_FIELDS = frozenset(Column.model_fields) - {"name", "dtype", "has_missing", "missing_marker", "marker_level", "tz"}
+
+
+def infer_schema(
+    raw: RawFrame,
+    *,
+    base: Schema | None = None,
+    target: str | None = None,
+    favorable: Any = None,
+    sensitive: str | Sequence[str] | Mapping[str, Sequence[float] | None] = (),
+    domain: str | None = None,
+    identifiers: str | Sequence[str] = (),
+    missing: str | Sequence[str] = (),
+    kinds: Mapping[str, str | Mapping[str, Any]] | None = None,
+) -> Schema:
+    """Infer a schema from rows and from what is known; the arguments are those of :class:`Table`.
+
+    Rules, where nothing was said:
+
+    - integers, and floats that are all whole, are ``integer``; with exactly two values ``categorical``;
+    - a target or domain is ``categorical``, but a target of numbers with more than 20 values and no
+      favorable one stays a number (regression);
+    - a sensitive column is ``categorical``; a number with more than 20 values needs edges;
+    - text that is ISO 8601 throughout is ``datetime`` and written back in the same format;
+    - text is ``categorical``, unless it is all numbers but for a declared marker of missing;
+    - 50 or more texts that are all distinct, or integers that are a permutation of consecutive
+      numbers, are an ``identifier``.
+
+    Parameters
+    ----------
+    raw : RawFrame
+        The rows.
+    base : Schema, optional
+        What is known already. A schema that has seen rows must name exactly the columns of these.
+    target, favorable, sensitive, domain, identifiers, missing, kinds
+        As for :class:`Table`; they win over `base`.
+
+    Returns
+    -------
+    Schema
+        Complete: every field that the kind has is filled.
+
+    Raises
+    ------
+    DataError
+        If the rows cannot be used.
+    SchemaError
+        If what was said does not fit them.
+    """
+    said = _gather(raw, base, target, favorable, sensitive, domain, identifiers, missing, kinds)
+    columns, notes = [], list(base.notes) if base is not None else []
+    markers = (*said.missing, "") if raw.untyped else said.missing
+    found = list(said.identifiers)
+    for name in raw.frame.columns:
+        inferring = _Inference(raw, name, said, markers)
+        column = inferring.run()
+        if column.kind == "identifier" and name not in found:
+            found.append(name)
+        columns.append(column)
+        notes += inferring.notes
+    schema = build_schema(
+        columns=tuple(columns),
+        target=said.target,
+        sensitive=said.sensitive,
+        domain=said.domain,
+        identifiers=tuple(name for name in raw.frame.columns if name in found),
+        missing=said.missing,
+        frame=raw.kind,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+    return schema.revised(favorable=_favorable_levels(schema, said.favorable))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the user said, from a schema and from arguments, in one form."""
+
+    target: str
+    favorable: tuple[str, ...]
+    sensitive: tuple[str, ...]
+    domain: str | None
+    identifiers: tuple[str, ...]
+    missing: tuple[str, ...]
+    hints: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _gather(
+    raw: RawFrame,
+    base: Schema | None,
+    target: str | None,
+    favorable: Any,
+    sensitive: str | Sequence[str] | Mapping[str, Sequence[float] | None],
+    domain: str | None,
+    identifiers: str | Sequence[str],
+    missing: str | Sequence[str],
+    kinds: Mapping[str, str | Mapping[str, Any]] | None,
+) -> _Said:
+    names = raw.frame.columns
+    hints: dict[str, dict[str, Any]] = {}
+    if base is not None:
+        hints = _hints_of(base, names)
+    if isinstance(sensitive, str):
+        sensitive = (sensitive,)
+    edges = sensitive if isinstance(sensitive, Mapping) else {}
+    base = base or Schema()
+    said = _Said(
+        target=target if target is not None else base.target,
+        favorable=_favorable_texts(favorable) if favorable is not None else base.favorable,
+        sensitive=tuple(sensitive) or base.sensitive,
+        domain=domain if domain is not None else base.domain,
+        identifiers=_texts(identifiers) or base.identifiers,
+        missing=_texts(missing) or base.missing,
+        hints=hints,
+    )
+    roles = [("target", said.target), ("domain", said.domain or "")]
+    roles += [("sensitive", name) for name in said.sensitive] + [("identifier", name) for name in said.identifiers]
+    for role, name in roles:
+        if name and name not in names:
+            raise SchemaError(f"{role} column {name!r} is not in the table; its columns are {', '.join(names)}.")
+    if said.target and (said.target in said.identifiers):
+        raise SchemaError(f"target {said.target!r} is named as an identifier too; an identifier is never learned.")
+    for name, given in (kinds or {}).items():
+        if name not in names:
+            raise SchemaError(f"kinds names column {name!r}, which is not in the table: {', '.join(names)}.")
+        changes = {"kind": given} if isinstance(given, str) else dict(given)
+        unknown = sorted(set(changes) - _FIELDS)
+        if unknown:
+            raise SchemaError(f"kinds[{name!r}]: {unknown[0]!r} cannot be given; choose from {sorted(_FIELDS)}.")
+        if changes.get("kind", "numeric") not in KINDS:
+            raise SchemaError(f"kinds[{name!r}]={changes['kind']!r} is not known; choose from {', '.join(KINDS)}.")
+        if "kind" in changes:
+            # Levels, range and decimals of another kind would contradict the new one.
+            hints[name] = {}
+        hints.setdefault(name, {}).update(changes)
+    for name, cuts in edges.items():
+        if cuts is not None:
+            hints.setdefault(name, {})["edges"] = tuple(float(cut) for cut in cuts)
+    return said
+
+
+def _hints_of(base: Schema, names: list[str]) -> dict[str, dict[str, Any]]:
+    held, known = set(names), set(base.names)
+    lacking = [name for name in base.names if name not in held]
+    extra = [name for name in names if name not in known]
+    # Hints from SDV or by hand may be silent on columns; a schema that has seen rows may not.
+    if lacking or (extra and base.frame):
+        parts = [f"names {', '.join(map(repr, lacking))}, not in the table"] if lacking else []
+        parts += [f"does not name {', '.join(map(repr, extra))} of the table"] if extra and base.frame else []
+        raise SchemaError(f"the schema {' and '.join(parts)}; correct the schema, or the columns of the table.")
+    return {column.name: column.model_dump(exclude_defaults=True, include=set(_FIELDS)) for column in base}
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+
+
+def _favorable_texts(value: Any) -> tuple[str, ...]:
+    values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    return tuple(dict.fromkeys(level_text(one) for one in values))
+
+
+def _favorable_levels(schema: Schema, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    if not wanted or not schema.target:
+        return wanted
+    column = schema[schema.target]
+    levels = column.group_names() if column.kind in ("categorical", "boolean") else ()
+    # A command line gives "true" for True and "1.0" for 1.
+    spelled = {level.lower(): level for level in levels} if set(levels) <= {"True", "False"} else {}
+    found = tuple(spelled.get(value.lower(), value) for value in wanted)
+    if levels and set(found) >= set(levels):
+        raise SchemaError(f"every level of target {column.name!r} is said to be favorable; name only the good ones.")
+    return found
+
+
+class _Inference:
+    """The inference of one column."""
+
+    def __init__(self, raw: RawFrame, name: str, said: _Said, markers: Sequence[str]) -> None:
+        self.raw, self.name, self.said, self.markers = raw, name, said, markers
+        self.hint = dict(said.hints.get(name, {}))
+        self.is_target = name == said.target
+        self.is_sensitive = name in said.sensitive
+        self.has_role = self.is_target or self.is_sensitive or name == said.domain
+        self.dtype = "" if raw.untyped else raw.dtypes[name]
+        self.notes: list[str] = []
+        self.format: str | None = None
+
+    def run(self) -> Column:
+        original = self.raw.frame[self.name]
+        if self.name in self.said.identifiers or self.hint.get("kind") == "identifier":
+            self._refuse_role_of_identifier("is declared an identifier")
+            return self._column(original, kind="identifier", missing_marker=None)
+        values, marker = mask_missing(original, self.markers)
+        if values.null_count() == len(values):
+            raise DataError(f"column {self.name!r} holds no value at all, only missing; drop it.")
+        check_finite(values)
+        values, marker = self._typed(values, marker)
+        if self._looks_like_identifier(values):
+            self._refuse_role_of_identifier("looks like one: no two rows share a value")
+            self.notes.append(
+                f"Column {self.name!r} is taken for an identifier, since every row has its own value: it is never "
+                f"learned. If it means something, say kinds={{{self.name!r}: 'categorical'}} (or another kind)."
+            )
+            return self._column(original, kind="identifier", missing_marker=None)
+        kind = self._kind(values)
+        fields = self._fields(values, kind)
+        column = self._column(values, kind=kind, missing_marker=marker, **fields)
+        if isinstance(original.dtype, pl.Enum) and marker is not None and kind == "categorical":
+            place = original.dtype.categories.to_list().index(marker)
+            column = column.model_copy(update={"marker_level": place})
+        self._check_variety(values, column)
+        return column
+
+    def _column(self, values: pl.Series, **fields: Any) -> Column:
+        told = {key: value for key, value in self.hint.items() if key != "kind"}
+        merged = {**fields, **told}
+        merged["format"] = self.format if self.format is not None else merged.get("format")
+        if merged["kind"] == "identifier":
+            merged = {key: merged.get(key) for key in ("kind", "missing_marker", "description")}
+        built = build_schema(
+            columns=(
+                {
+                    **merged,
+                    "name": self.name,
+                    "dtype": self.dtype or "String",
+                    "has_missing": bool(values.null_count()),
+                },
+            )
+        )
+        return built.columns[0]
+
+    # What the texts of a text file are
+
+    def _typed(self, values: pl.Series, marker: str | None) -> tuple[pl.Series, str | None]:
+        """Read text as numbers or moments where it is."""
+        wanted = self.hint.get("kind")
+        if values.dtype != pl.String:
+            return values, marker
+        self.dtype = self.dtype or "String"
+        if wanted == "categorical" and not self.raw.untyped:
+            return values, marker
+        is_marked = marker is not None and marker.strip() != ""
+        if self.raw.untyped or is_marked or wanted in NUMERIC_KINDS or wanted == "numeric":
+            numbers, token = _parse_numbers(values, tokens=NA_TOKENS if self.raw.untyped else ())
+            if numbers is not None and not (wanted == "categorical" and token):
+                return self._numbers_of_text(values, numbers, marker, token)
+        if self.has_role or wanted not in (None, "datetime"):
+            return values, marker
+        moments, form = _parse_datetimes(values)
+        if moments is None:
+            if wanted == "datetime":
+                row = first_row(values.is_not_null())
+                raise SchemaError(f"column {self.name!r} is no datetime in ISO 8601: row {row} holds {values[row]!r}.")
+            return values, marker
+        self.format = form
+        return moments, marker
+
+    def _numbers_of_text(
+        self, values: pl.Series, numbers: pl.Series, marker: str | None, token: str | None
+    ) -> tuple[pl.Series, str | None]:
+        check_finite(numbers)
+        blank = marker is not None and marker.strip() == ""
+        if token is not None:
+            self.notes.append(f"Column {self.name!r} is numeric, and {token!r} in it is read as missing.")
+        marker = token if marker is None or blank else marker
+        if self.raw.untyped and marker is None:
+            # Nothing but numbers in a text file: a column of numbers.
+            self.dtype = str(numbers.dtype)
+            return numbers, None
+        self.format = "plain"
+        if numbers.dtype == pl.Float64:
+            places = values.filter(numbers.is_not_null()).str.strip_chars().str.extract(r"\.(\d*)$")
+            lengths = places.str.len_chars()
+            if not lengths.null_count() and lengths.n_unique() == 1 and 0 < lengths[0] <= MAX_DECIMALS:
+                self.format = "fixed"
+        return numbers, marker
+
+    # Which kind
+
+    def _looks_like_identifier(self, values: pl.Series) -> bool:
+        if "kind" in self.hint or len(values) < MIN_IDENTIFIER_ROWS or values.null_count():
+            return False
+        if values.dtype == pl.String or isinstance(values.dtype, pl.Enum):
+            distinct = values.n_unique()
+            if distinct < len(values) and distinct > len(values) / 2 and not self.has_role:
+                self.notes.append(
+                    f"Column {self.name!r} holds {distinct} different texts in {len(values)} rows, and all of them go "
+                    "into the schema. If they name people, declare it as an identifier."
+                )
+            return distinct == len(values)
+        if not values.dtype.is_integer():
+            return False
+        low, high = values.min(), values.max()
+        return int(high) - int(low) + 1 == len(values) and values.n_unique() == len(values)  # type: ignore[arg-type]
+
+    def _refuse_role_of_identifier(self, why: str) -> None:
+        if self.has_role:
+            role = "target" if self.is_target else "sensitive" if self.is_sensitive else "domain"
+            raise DataError(
+                f"{role} column {self.name!r} {why}, and an identifier cannot be learned; choose another column."
+            )
+
+    def _kind(self, values: pl.Series) -> str:
+        dtype, told = values.dtype, self.hint.get("kind")
+        if told == "numeric":
+            told = "integer" if _is_whole(values) else "continuous"
+        if told == "boolean" and dtype != pl.Boolean and not _is_binary(values):
+            if self.said.hints.get(self.name, {}).get("kind") == "boolean":
+                raise SchemaError(
+                    f"column {self.name!r} cannot be boolean: it holds {dtype}, not only True and False or 0 and 1; "
+                    "say 'categorical'."
+                )
+        if told is not None and not (told == "boolean" and self.has_role):
+            return str(told)
+        if "edges" in self.hint and dtype.is_numeric():
+            return "integer" if _is_whole(values) else "continuous"
+        if self.has_role:
+            return self._kind_of_role(values)
+        if dtype == pl.Boolean:
+            return "boolean"
+        if isinstance(dtype, pl.Datetime) or dtype == pl.Date:
+            return "datetime"
+        if not dtype.is_numeric():
+            return "categorical"
+        if not _is_whole(values):
+            return "continuous"
+        return "categorical" if _few(values, 2) and values.drop_nulls().n_unique() == 2 else "integer"
+
+    def _kind_of_role(self, values: pl.Series) -> str:
+        if not values.dtype.is_numeric() or _few(values, MAX_NUMERIC_LEVELS):
+            return "categorical"
+        number = "integer" if _is_whole(values) else "continuous"
+        if self.is_target and not self.said.favorable:
+            return number
+        if self.is_sensitive:
+            low, high = values.quantile(1 / 3), values.quantile(2 / 3)
+            raise SchemaError(
+                f"sensitive column {self.name!r} is a number with more than {MAX_NUMERIC_LEVELS} values; say where its "
+                f"groups are cut, for example sensitive={{{self.name!r}: [{low:g}, {high:g}]}}."
+            )
+        return "categorical"
+
+    # What the column may hold
+
+    def _fields(self, values: pl.Series, kind: str) -> dict[str, Any]:
+        if kind == "categorical":
+            levels = self.hint.get("levels") or _levels(values)
+            column = Column(name=self.name, kind="categorical", levels=tuple(levels))
+            to_canonical(values, column, strict="levels" in self.hint)
+            return {"levels": tuple(levels), "ordered": self.name in self.raw.ordered}
+        column = Column(name=self.name, kind=kind, tz=_zone(values), format=self.format)  # type: ignore[arg-type]
+        canonical, _ = to_canonical(values, column, strict=True)
+        if kind == "boolean":
+            return {}
+        if kind == "datetime":
+            unit = _unit(canonical)
+            low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit])
+            bounds = pl.Series([int(low), int(high)]).cast(DATETIME)
+            return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": column.tz}
+        if kind == "integer":
+            low, high = private_range(canonical)
+            return {"minimum": int(low), "maximum": int(high)}
+        decimals = _decimals(canonical, single=values.dtype == pl.Float32)
+        low, high = private_range(canonical, step=None if decimals is None else 10.0**-decimals)
+        return {"minimum": low, "maximum": high, "decimals": decimals}
+
+    def _check_variety(self, values: pl.Series, column: Column) -> None:
+        present = values.drop_nulls()
+        constant = bool((present == present[0]).all())
+        if self.is_target and values.null_count():
+            row = first_row(values.is_null())
+            raise DataError(
+                f"target {self.name!r} is missing in {values.null_count()} row(s), the first is row {row} (rows count "
+                "from 0); remove them."
+            )
+        if column.edges is not None and self.is_sensitive:
+            cuts = present.cast(pl.Float64).cut(list(column.edges), left_closed=True)
+            constant = cuts.n_unique() == 1
+        if not constant:
+            return
+        only = level_text(present[0])
+        if self.is_target:
+            raise DataError(f"target {self.name!r} has one value only, {only!r}: there is nothing to learn.")
+        if self.is_sensitive and not values.null_count():
+            raise DataError(
+                f"sensitive column {self.name!r} has one group only, that of {only!r}: every measure of fairness would "
+                "be perfect and mean nothing. Choose another column"
+                + (", or other edges." if column.edges is not None else ".")
+            )
+        if not values.null_count():
+            self.notes.append(f"Column {self.name!r} is constant, {only!r} in every row, and will be generated so.")
+
+
+def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, float]:
+    """Return the range to remember of a column of numbers, without revealing one person's value.
+
+    At each end it is the mean of the five most extreme values; or the extreme itself where at least five
+    rows share it. Both are rounded inward to a multiple of `step`, so the range never exceeds the seen one.
+
+    Parameters
+    ----------
+    values : pl.Series
+        Numbers, with nulls; Int64 or Float64.
+    step : float, optional
+        Smallest difference between values; None for floats of full precision.
+
+    Returns
+    -------
+    low, high : float or int
+        int when the values are integers.
+    """
+    ends = []
+    for extreme in (values.drop_nulls().bottom_k(EXTREME_ROWS), values.drop_nulls().top_k(EXTREME_ROWS)):
+        ordered = extreme.to_list()
+        if len(ordered) == EXTREME_ROWS and len(set(ordered)) == 1:
+            ends.append(ordered[0])
+        elif values.dtype.is_integer():
+            # Integers of datetimes are beyond what a float holds exactly.
+            whole = int(step or 1)
+            floor = sum(ordered) // len(ordered) // whole * whole
+            exact = floor * len(ordered) == sum(ordered)
+            ends.append(floor if ends or exact else floor + whole)
+        else:
+            mean = math.fsum(ordered) / len(ordered)
+            if step is not None:
+                places = round(-math.log10(step))
+                mean = round(math.floor(mean / step) * step if ends else math.ceil(mean / step) * step, places)
+            ends.append(min(max(mean, min(ordered)), max(ordered)))
+    # Rounding inward can cross where the values are few and close.
+    return min(ends), max(ends)
+
+
+def _few(values: pl.Series, most: int) -> bool:
+    """Whether there are at most so many distinct values; a look at the first rows mostly settles it."""
+    head = values.head(10_000).drop_nulls()
+    return head.n_unique() <= most and values.drop_nulls().n_unique() <= most
+
+
+def _is_binary(values: pl.Series) -> bool:
+    return set(level_texts(values.drop_nulls().unique()).str.to_lowercase()) <= {"0", "1", "true", "false"}
+
+
+def _is_whole(values: pl.Series) -> bool:
+    if values.dtype.is_integer() or values.dtype == pl.Boolean:
+        return True
+    if isinstance(values.dtype, pl.Decimal):
+        values = values.cast(pl.Float64)
+    for part in (values.head(1000), values):
+        if not ((part == part.round(0)) & (part.abs() < EXACT_INTEGERS)).all():
+            return False
+    return True
+
+
+def _levels(values: pl.Series) -> list[str]:
+    if isinstance(values.dtype, pl.Enum):
+        return values.dtype.categories.to_list()
+    if values.dtype == pl.Boolean:
+        return ["False", "True"]
+    # Sorted as values, so that "10" stands behind "9".
+    return level_texts(values.drop_nulls().unique().sort()).unique(maintain_order=True).to_list()
+
+
+def _zone(values: pl.Series) -> str | None:
+    return values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
+
+
+def _unit(moments: pl.Series) -> str:
+    ticks = moments.drop_nulls().cast(pl.Int64)
+    return next(unit for unit, length in MICROSECONDS.items() if (ticks % length == 0).all())
+
+
+def _decimals(values: pl.Series, *, single: bool) -> int | None:
+    """Return how many decimal places the values have, None if more than six."""
+    present = values.drop_nulls()
+    for places in range(MAX_DECIMALS + 1):
+        for part in (present.head(1000), present):
+            rounded = part.round(places)
+            if single:
+                # 0.1 in 32 bits is another double than 0.1.
+                rounded = rounded.cast(pl.Float32).cast(pl.Float64)
+            if not (rounded == part).all():
+                break
+        else:
+            return places
+    return None
+
+
+def _parse_numbers(values: pl.Series, tokens: Sequence[str]) -> tuple[pl.Series | None, str | None]:
+    """Read texts as Int64 or Float64; also return the token that was read as missing.
+
+    None instead of the numbers if the texts are not all numbers, or would not come back: leading zeros,
+    integers beyond 64 bits.
+    """
+    head = values.head(1000).drop_nulls().str.strip_chars()
+    if not head.is_in([*tokens]).any() and head.cast(pl.Float64, strict=False).null_count():
+        return None, None
+    texts = values.str.strip_chars()
+    token = None
+    if tokens:
+        texts, token = mask_missing(texts, tokens)
+    present = texts.null_count()
+    if present == len(texts) or texts.str.contains(r"^[+-]?0\d|^\+").any():
+        return None, None
+    whole = texts.cast(pl.Int64, strict=False)
+    if whole.null_count() == present:
+        return whole, token
+    numbers = texts.cast(pl.Float64, strict=False)
+    if numbers.null_count() != present or texts.str.contains(r"^[+-]?\d{19,}$").any():
+        return None, None
+    return numbers.fill_nan(None), token
+
+
+def _parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
+    """Read texts as moments if all have the same ISO 8601 format and come back unchanged."""
+    present = values.drop_nulls()
+    if not len(present) or not present.head(100).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+        return None, None
+    for form in DATETIME_FORMATS:
+        if (present.head(100) != parse_datetime(present.head(100), form).dt.to_string(form)).fill_null(True).any():
+            continue
+        moments = parse_datetime(values, form)
+        if moments.null_count() == values.null_count() and (moments.dt.to_string(form) == values).all():
+            return moments, form
+    return None, None
+
+

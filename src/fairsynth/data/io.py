@@ -1,0 +1,306 @@
+"""Files and databases in; streamed, atomic Parquet and CSV out."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import gzip
+import io
+import os
+import re
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.parse import unquote
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from fairsynth.data.frames import RawFrame, file_schema, from_native, refuse_duplicates
+from fairsynth.data.schema import Schema
+from fairsynth.errors import DataError, MissingDependencyError, SettingsError
+
+READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
+WRITABLE = (".parquet", ".csv", ".csv.gz")
+_DUCKDB = "duckdb:///"
+#: Rows that one row group of a Parquet file holds at least, so that small batches do not make slow files.
+ROW_GROUP = 131_072
+
+
+def is_address(source: Any) -> bool:
+    """Whether something is the address of a database query."""
+    return isinstance(source, str) and source.startswith("duckdb:")
+
+
+def read_any(source: str | os.PathLike[str]) -> RawFrame:
+    """Read a table from a file or a database.
+
+    Parameters
+    ----------
+    source : str or path
+        .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file; or ``duckdb:///file.db?query=SELECT ...``: the file
+        relative, or absolute with a fourth slash, or ``:memory:``, the query percent-encoded where needed. The
+        database is opened read-only.
+
+    Returns
+    -------
+    RawFrame
+        Taken as Polars. Text files come as text throughout (`RawFrame.untyped`); empty fields are null.
+
+    Raises
+    ------
+    DataError
+        Naming the file and what is wrong with it.
+    """
+    if is_address(source):
+        return _as_polars(_read_duckdb(str(source)))
+    path = Path(source)
+    name = path.name.lower()
+    if not name.endswith(READABLE):
+        raise DataError(f"{path} is of no known kind; give one of {', '.join(READABLE)}, or a duckdb:/// address.")
+    if not path.exists():
+        raise DataError(f"there is no file {path}.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give a file.")
+    if path.stat().st_size == 0:
+        raise DataError(f"the file {path} is empty.")
+    try:
+        if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+            return _read_text(path)
+        if name.endswith(".parquet"):
+            return from_native(pl.read_parquet(path))
+        return _as_polars(_read_arrow(path))
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeError, csv.Error, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a table: {_first_line(error)}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _as_polars(table: pa.Table) -> RawFrame:
+    """Take an Arrow table as the Polars frame that a user would hold."""
+    refuse_duplicates(list(table.column_names))
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return from_native(frame)
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+
+
+def _read_text(path: Path) -> RawFrame:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        try:
+            first = text.readline()
+            separator = _separator(first, path)
+            header = next(csv.reader(_chain(first, text), delimiter=separator))
+        except UnicodeDecodeError as error:
+            raise DataError(f"it is no text in UTF-8 (byte {error.start}); convert it, or give its true kind.") from None
+        except StopIteration:
+            raise DataError("the file has no header.") from None
+    refuse_duplicates(header, "the header")
+    convert = pa_csv.ConvertOptions(
+        column_types={name: pa.string() for name in header}, null_values=[""], strings_can_be_null=True
+    )
+    parse = pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    try:
+        table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid:
+        # One thread knows the row; the message of several does not.
+        with pa.input_stream(str(path), compression="detect") as stream:
+            table = pa_csv.read_csv(
+                stream, read_options=pa_csv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
+            )
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return RawFrame(frame, "polars", dict.fromkeys(frame.columns, "String"), untyped=True)
+
+
+def _chain(first: str, rest: IO[str]) -> Any:
+    yield first
+    yield from rest
+
+
+def _separator(header: str, path: Path) -> str:
+    if path.name.lower().endswith((".tsv", ".tsv.gz")):
+        return "\t"
+    if "," not in header:
+        return next((mark for mark in (";", "\t") if mark in header), ",")
+    return ","
+
+
+def _read_duckdb(address: str) -> pa.Table:
+    match = re.fullmatch(re.escape(_DUCKDB) + r"(?P<file>[^?]*)\?query=(?P<query>.*)", address, flags=re.DOTALL)
+    if match is None or not match["query"].strip():
+        raise DataError(f"{address!r} is no address of a query; write duckdb:///file.db?query=SELECT ... FROM ...")
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingDependencyError("reading from DuckDB needs one more library: pip install duckdb") from error
+    file, query = unquote(match["file"]), unquote(match["query"])
+    in_memory = file in ("", ":memory:")
+    if not in_memory and not Path(file).is_file():
+        raise DataError(f"there is no database file {file}.")
+    try:
+        with duckdb.connect(":memory:" if in_memory else file, read_only=not in_memory) as connection:
+            result = connection.execute(query).fetch_arrow_table()
+    except duckdb.Error as error:
+        raise DataError(f"the query failed in DuckDB ({file or ':memory:'}): {str(error).strip()}") from error
+    if not result.column_names:
+        raise DataError(f"the query gives no table: {query}")
+    return result
+
+
+class TableWriter:
+    """Write record batches to a file, which appears only when all of them are in it.
+
+    Use it as a context manager. Batches go to a hidden file beside the target, which takes the target's
+    place at the end; if anything is raised in between, ``KeyboardInterrupt`` included, nothing is left behind and an
+    older file stays as it was.
+
+    Parameters
+    ----------
+    path : str or path
+        .parquet, .csv or .csv.gz.
+    schema : Schema
+        Of the rows.
+
+    Attributes
+    ----------
+    rows : int
+        How many rows were written.
+
+    Raises
+    ------
+    SettingsError
+        If the ending is another one.
+    DataError
+        If the folder does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], schema: Schema) -> None:
+        self.path, self.schema, self.rows = Path(path), schema, 0
+        name = self.path.name.lower()
+        if not name.endswith(WRITABLE):
+            raise SettingsError(f"{self.path} has no ending that can be written; choose one of {', '.join(WRITABLE)}.")
+        if not self.path.parent.is_dir():
+            raise DataError(f"the folder {self.path.parent} does not exist; make it first.")
+        if self.path.is_dir():
+            raise DataError(f"{self.path} is a folder; name a file.")
+        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        self._sink: _ParquetSink | _CsvSink | None = None
+
+    def __enter__(self) -> Self:
+        """Open the hidden file."""
+        try:
+            if self.path.name.lower().endswith(".parquet"):
+                self._sink = _ParquetSink(self._temporary, self.schema)
+            else:
+                self._sink = _CsvSink(self._temporary, compressed=self.path.name.lower().endswith(".gz"))
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of a batch, of the types of `arrow_schema`."""
+        if self._sink is None:
+            raise SettingsError("the writer is not open; use it in a with statement.")
+        self._sink.write(batch)
+        self.rows += batch.num_rows
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the file in its place, or leave nothing behind."""
+        sink, self._sink = self._sink, None
+        try:
+            if sink is not None:
+                sink.close(complete=kind is None)
+            if kind is None:
+                os.replace(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+class _ParquetSink:
+    """Parquet with text written from dictionaries, and read back as text."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        # Imported here: reading CSV needs none of it.
+        import pyarrow.parquet as pq
+
+        from fairsynth.data.frames import arrow_schema
+
+        self._types = arrow_schema(schema)
+        self._file_types = file_schema(schema)
+        dictionaries = [item.name for item in self._types if pa.types.is_dictionary(item.type)]
+        self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
+        self._writer = pq.ParquetWriter(
+            self._file,
+            self._types,
+            compression="snappy",
+            use_dictionary=dictionaries or False,
+            # The types stored are those of the file, not the dictionaries that only make writing quick.
+            store_schema=False,
+        )
+        self._waiting: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        if sum(one.num_rows for one in self._waiting) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting, schema=self._types))
+            self._waiting = []
+
+    def close(self, *, complete: bool) -> None:
+        try:
+            if complete:
+                self._flush()
+                stored = base64.b64encode(self._file_types.serialize().to_pybytes())
+                self._writer.add_key_value_metadata({"ARROW:schema": stored.decode()})
+            self._writer.close()
+        finally:
+            self._file.close()
+
+
+class _CsvSink:
+    """CSV through Polars; missing is an empty field."""
+
+    def __init__(self, path: Path, *, compressed: bool) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
+        # No name and no time inside, so that equal rows make equal files.
+        self._stream: Any = (
+            gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=self._file, mtime=0)
+            if compressed
+            else self._file
+        )
+        self._is_first = True
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        frame = pl.from_arrow(batch)
+        assert isinstance(frame, pl.DataFrame)
+        frame.write_csv(self._stream, include_header=self._is_first)
+        self._is_first = False
+
+    def close(self, *, complete: bool) -> None:
+        try:
+            if self._stream is not self._file:
+                self._stream.close()
+        finally:
+            self._file.close()
