@@ -50,7 +50,16 @@ class Findings:
         self.scores: list[Score] = list(evaluation.scores)
         self.meta: Mapping[str, Any] = dict(evaluation.meta)
         self._by_metric: dict[str, list[Score]] = {}
-        for score in self.scores:
+        self._index(self.scores)
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Take further scores into account, such as those of an explanation."""
+        new = list(scores)
+        self.scores += new
+        self._index(new)
+
+    def _index(self, scores: Iterable[Score]) -> None:
+        for score in scores:
             self._by_metric.setdefault(canonical(score.metric), []).append(score)
 
     # ------------------------------------------------------------------ what is there

@@ -66,11 +66,11 @@ def picture_columns(table: Table) -> list[str]:
     return features + ([target] if target and target not in features else [])
 
 
-def picture_points(train: Table, frames: Sequence[pl.DataFrame]) -> list[Floats]:
+def picture_points(train: Table, frames: Sequence[pl.DataFrame], *, reach: float = 3.0) -> list[Floats]:
     """Place rows of mixed kinds in one space, scaled by the real train rows.
 
-    The space is that of `fairsynth.evaluation.features.Points`; what lies further out than three times
-    the central 90 % is drawn there, so that one heavy tail does not fill the picture.
+    The space is that of `fairsynth.evaluation.features.Points`; what lies further out than `reach`
+    times the central 90 % is put there, so that one heavy tail does not fill the picture.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def picture_points(train: Table, frames: Sequence[pl.DataFrame]) -> list[Floats]
     from fairsynth.evaluation.features import Points
 
     place = Points(train.frame, train.schema, picture_columns(train))
-    return [np.clip(place(frame), -3.0, 3.0).astype(np.float64) for frame in frames]
+    return [np.clip(place(frame), -reach, reach).astype(np.float64) for frame in frames]
 
 
 def association_arrays(table: Table, frame: pl.DataFrame) -> tuple[list[NDArray[Any]], list[bool]]:

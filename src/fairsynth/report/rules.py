@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairsynth.evaluation.result import Score
-from fairsynth.report.findings import Findings
+from fairsynth.report.findings import Findings, source_label
 from fairsynth.report.glossary import lookup
 from fairsynth.report.verdict import (
     BANDS,
@@ -288,3 +288,29 @@ def private(found: Findings, source: str) -> list[Reason]:
         )
         reasons.append(Reason("info", text))
     return reasons
+
+
+# ---------------------------------------------------------------------- what drives decisions
+def driven(found: Findings, source: str) -> str:
+    """Say in words whether the sensitive attribute, or a proxy, still drives decisions."""
+    name = "" if source == "synthetic" else f"{source_label(source)}: "
+    words = []
+    for attribute in found.single_attributes:
+        here, real = (found.value("shap_share", s, column=attribute) for s in (source, "real"))
+        if here is not None:
+            beside = f", against {_percent(real)} trained on real rows" if real is not None else ""
+            words.append(f"{attribute} itself makes up {_percent(here)} of what drives decisions{beside}.")
+        gaps = {
+            s.column: s.value
+            for s in found.select("shap_group_gap", source=source, attribute=attribute)
+            if s.column and s.column != attribute and s.value is not None
+        }
+        if gaps and max(gaps.values()) > 0:
+            proxy = max(gaps, key=lambda c: gaps[c])
+            before = found.value("shap_group_gap", "real", attribute=attribute, column=proxy)
+            beside = f" (trained on real rows: {before:.2f})" if before is not None else ""
+            words.append(
+                f"Of the other columns, {proxy} pushes the groups of {attribute} furthest apart: by "
+                f"{gaps[proxy]:.2f}{beside}."
+            )
+    return f"{name}{' '.join(words)}" if words else ""
