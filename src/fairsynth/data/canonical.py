@@ -25,7 +25,7 @@ EXACT_INTEGERS = 2.0**53
 
 
 def canonical_dtype(column: Column) -> pl.DataType | None:
-    """Return the Polars dtype of a column's canonical values; None for identifiers, which stay as they came."""
+    """Return the Polars dtype of a column's canonical values; None for identifiers, which stay as is."""
     if column.kind == "categorical":
         return pl.Enum(list(column.levels))
     dtypes: dict[str, pl.DataType] = {
@@ -58,7 +58,11 @@ def level_texts(values: pl.Series) -> pl.Series:
     name = pl.col(values.name)
     if dtype.is_float():
         whole = (name == name.round(0)) & (name.abs() < EXACT_INTEGERS)
-        text = pl.when(whole).then(name.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(name.cast(pl.String))
+        text = (
+            pl.when(whole)
+            .then(name.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(name.cast(pl.String))
+        )
     elif dtype == pl.Boolean:
         text = pl.when(name).then(pl.lit("True")).when(~name).then(pl.lit("False"))
     elif isinstance(dtype, pl.Datetime):
@@ -266,7 +270,8 @@ def _read_integers(values: pl.Series, column: Column) -> tuple[pl.Series, list[s
 def too_large(values: pl.Series) -> DataError:
     """Make the error for integers that do not fit into 64 bits."""
     return DataError(
-        f"column {values.name!r} holds integers beyond 64 bits; declare it as an identifier, or convert it to float."
+        f"column {values.name!r} holds integers beyond 64 bits; declare it as an identifier, or convert it "
+        f"to float."
     )
 
 
@@ -321,7 +326,8 @@ def _read_moments(values: pl.Series, column: Column) -> tuple[pl.Series, list[st
     if isinstance(dtype, pl.Datetime):
         if (dtype.time_zone is None) != (column.tz is None):
             raise DataError(
-                f"column {column.name!r} has {'no time zone' if dtype.time_zone is None else 'a time zone'}, other "
+                f"column {column.name!r} has "
+                f"{'no time zone' if dtype.time_zone is None else 'a time zone'}, other "
                 f"than the schema says ({column.tz}); convert it first."
             )
         return values.to_frame().select(_to_utc(values.name, dtype).cast(DATETIME)).to_series(), []
@@ -357,7 +363,9 @@ def parse_datetime(texts: pl.Series, form: str) -> pl.Series:
 
 def _to_utc(name: str, dtype: pl.Datetime) -> pl.Expr:
     moment = pl.col(name)
-    return moment if dtype.time_zone is None else moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return (
+        moment if dtype.time_zone is None else moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    )
 
 
 def _refuse_unread(texts: pl.Series, result: pl.Series, column: Column) -> None:
@@ -366,15 +374,18 @@ def _refuse_unread(texts: pl.Series, result: pl.Series, column: Column) -> None:
     bad = result.is_null() & texts.is_not_null()
     row = first_row(bad)
     raise DataError(
-        f"column {column.name!r} should be {column.kind}, and {int(bad.sum())} of its values are not; the first is "
-        f"{texts[row]!r} in row {row} (rows count from 0). Declare it as missing with missing=[{texts[row]!r}], "
+        f"column {column.name!r} should be {column.kind}, and {int(bad.sum())} of its values are not; the "
+        f"first is "
+        f"{texts[row]!r} in row {row} (rows count from 0). Declare it as missing with "
+        f"missing=[{texts[row]!r}], "
         "correct it, or give the column another kind."
     )
 
 
 def _wrong_dtype(values: pl.Series, column: Column) -> DataError:
     return DataError(
-        f"column {column.name!r} should be {column.kind}, and came as {values.dtype}, which cannot be read as that "
+        f"column {column.name!r} should be {column.kind}, and came as {values.dtype}, which cannot be read "
+        f"as that "
         "without loss; convert it first."
     )
 
@@ -407,6 +418,10 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
             result = level_values(column.levels, dtype).gather(values.to_physical())
     elif column.kind == "datetime":
         result = _write_moments(values, column, dtype)
+    elif column.kind == "boolean" and dtype == pl.String:
+        false, true = (column.format or "False/True").split("/")
+        named = pl.when(pl.col(values.name)).then(pl.lit(true)).when(~pl.col(values.name)).then(pl.lit(false))
+        result = values.to_frame().select(named).to_series()
     elif column.is_numeric and dtype == pl.String:
         result = _write_numbers(values, column)
     elif isinstance(dtype, pl.Decimal):

@@ -1,4 +1,4 @@
-"""The one module that knows pandas, Polars and PyArrow apart.
+"""The one module, with its half for pandas in ``_pandas.py``, that knows pandas, Polars and PyArrow apart.
 
 In: any frame becomes a `RawFrame`, Polars columns plus the text of the dtype each had. Out: canonical rows
 become the kind of frame that came in, with the dtypes, order and category levels it had, or Arrow record
@@ -10,21 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals.stable.v2 as nw
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from fairsynth.data.canonical import from_canonical, level_texts, level_values
 from fairsynth.data.schema import Column, FrameKind, Schema
 from fairsynth.errors import DataError, MissingDependencyError, SchemaError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_NULLS = {"None": None, "nan": float("nan")}
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def from_native(data: Any) -> RawFrame:
         If it is no frame, columns are named twice, or a column holds values that are not scalars.
     """
     if nw.dependencies.is_pandas_dataframe(data):
-        return _from_pandas(data)
+        return _pandas().from_pandas(data)
     if nw.dependencies.is_polars_lazyframe(data):
         data = data.collect()
     if nw.dependencies.is_polars_dataframe(data):
@@ -83,7 +77,8 @@ def from_native(data: Any) -> RawFrame:
     if isinstance(data, pa.Table):
         return _from_pyarrow(data)
     raise DataError(
-        f"{type(data).__module__}.{type(data).__qualname__} is no table; give a pandas, Polars or PyArrow frame, "
+        f"{type(data).__module__}.{type(data).__qualname__} is no table; give a pandas, Polars or PyArrow "
+        f"frame, "
         "the path of a .csv, .parquet or .arrow file, or a duckdb:/// address."
     )
 
@@ -101,16 +96,16 @@ def to_native(frame: pl.DataFrame, schema: Schema) -> Any:
     Returns
     -------
     pandas.DataFrame, polars.DataFrame or pyarrow.Table
-        Same dtypes, column order and category levels; a pandas frame has a new ``RangeIndex``. A pandas integer or
-        boolean column whose dtype holds no missing values becomes float or object where a row lacks one.
+        Same dtypes, column order and category levels; a pandas frame has a new ``RangeIndex``. A pandas
+        integer or boolean column whose dtype holds no missing values becomes float or object where a row
+        lacks one.
     """
     if schema.frame == "pandas":
-        pd = _pandas()
-        columns = [_to_pandas_column(frame[column.name], column) for column in schema]
-        result = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=range(len(frame)))
-        return result
+        return _pandas().to_pandas(frame, schema)
     if schema.frame == "pyarrow":
-        arrays = [_to_arrow_column(frame[column.name], column, _pyarrow_type(column.dtype)) for column in schema]
+        arrays = [
+            _to_arrow_column(frame[column.name], column, _pyarrow_type(column.dtype)) for column in schema
+        ]
         return pa.table(arrays, names=list(schema.names))
     return pl.DataFrame([_to_polars_column(frame[column.name], column) for column in schema])
 
@@ -126,17 +121,22 @@ def refuse_duplicates(names: list[Any], where: str = "the table") -> None:
     odd = [name for name in names if not isinstance(name, str) or not name]
     if odd:
         raise DataError(
-            f"{where} has a column named {odd[0]!r}; every column needs a name that is text, for example through "
+            f"{where} has a column named {odd[0]!r}; every column needs a name that is text, for example "
+            f"through "
             "frame.columns = frame.columns.astype(str)."
         )
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if twice:
-        raise DataError(f"{where} names columns twice: {', '.join(map(repr, twice))}; rename or drop one of each.")
+        raise DataError(
+            f"{where} names columns twice: {', '.join(map(repr, twice))}; rename or drop one of each."
+        )
 
 
-def _unsupported(name: str, dtype: Any) -> DataError:
+def unsupported(name: str, dtype: Any) -> DataError:
+    """Make the error for a column of lists, durations and the like."""
     return DataError(
-        f"column {name!r} holds {dtype}, which is no number, text, boolean, category or date; convert or drop it."
+        f"column {name!r} holds {dtype}, which is no number, text, boolean, category or date; convert or "
+        f"drop it."
     )
 
 
@@ -164,7 +164,7 @@ def _polars_text(values: pl.Series) -> str:
     scalar = dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Null)
     if scalar or isinstance(dtype, pl.Enum):
         return dtype.base_type().__name__
-    raise _unsupported(values.name, dtype)
+    raise unsupported(values.name, dtype)
 
 
 def _polars_dtype(text: str) -> pl.DataType:
@@ -205,7 +205,7 @@ def _categories(values: pl.Series, column: Column) -> pl.Series:
     return values.cast(pl.String).fill_null(column.missing_marker).cast(pl.Enum(levels)).alias(column.name)
 
 
-def _codes(values: pl.Series, column: Column) -> pl.Series:
+def native_codes(values: pl.Series, column: Column) -> pl.Series:
     """Return positions among the native categories, null where missing, as int32."""
     return _categories(values, column).to_physical().cast(pl.Int32)
 
@@ -223,7 +223,7 @@ def _from_pyarrow(table: pa.Table) -> RawFrame:
                 ordered.add(name)
             columns.append(_from_dictionary(name, values))
         else:
-            columns.append(_series(name, values))
+            columns.append(series_of_arrow(name, values))
     return RawFrame(pl.DataFrame(columns), "pyarrow", dtypes, frozenset(ordered))
 
 
@@ -231,10 +231,10 @@ def _from_dictionary(name: str, values: pa.ChunkedArray) -> pl.Series:
     whole = values.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.chunk(0) if whole.num_chunks else pa.array([], type=values.type)
-    return _enum(name, _series(name, whole.dictionary), _series(name, whole.indices))
+    return enum_of(name, series_of_arrow(name, whole.dictionary), series_of_arrow(name, whole.indices))
 
 
-def _enum(name: str, categories: pl.Series, codes: pl.Series) -> pl.Series:
+def enum_of(name: str, categories: pl.Series, codes: pl.Series) -> pl.Series:
     """Make an Enum column of categories of any scalar dtype."""
     texts = level_texts(categories)
     if texts.null_count():
@@ -247,19 +247,21 @@ def _enum(name: str, categories: pl.Series, codes: pl.Series) -> pl.Series:
     return texts.cast(pl.Enum(texts)).gather(codes.cast(pl.UInt32)).alias(name)
 
 
-def _series(name: str, values: pa.Array | pa.ChunkedArray) -> pl.Series:
+def series_of_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pl.Series:
+    """Read an Arrow array of scalars that is no dictionary; zoned moments come in UTC."""
     kind = values.type
     if pa.types.is_float16(kind):
         values = values.cast(pa.float32())
     elif pa.types.is_decimal(kind) and kind.bit_width == 256:
         values = values.cast(pa.float64())
     scalar = (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-        or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        or pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_decimal(kind)
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or
+        pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or
+        pa.types.is_string_view(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind) or
+        pa.types.is_decimal(kind)
     )  # fmt: skip
     if not scalar:
-        raise _unsupported(name, kind)
+        raise unsupported(name, kind)
     if pa.types.is_timestamp(kind) and kind.tz:
         # Moments are the same in every zone, and Polars knows fewer names of zones than Arrow.
         values = values.cast(pa.timestamp("us" if kind.unit == "ns" else kind.unit, "UTC"), safe=False)
@@ -287,14 +289,15 @@ def _to_arrow_column(values: pl.Series, column: Column, kind: pa.DataType) -> pa
     """Write canonical values as an Arrow array of the given type."""
     if pa.types.is_dictionary(kind):
         levels = level_values(native_levels(column), _polars_of(kind.value_type))
-        dictionary = _arrow(levels).cast(kind.value_type)
-        indices = _arrow(_codes(values, column)).cast(kind.index_type)
+        dictionary = to_arrow_array(levels).cast(kind.value_type)
+        indices = to_arrow_array(native_codes(values, column)).cast(kind.index_type)
         return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
-    result = _arrow(from_canonical(values, column, _polars_of(kind)))
+    result = to_arrow_array(from_canonical(values, column, _polars_of(kind)))
     return result if result.type == kind else result.cast(kind, safe=False)
 
 
-def _arrow(values: pl.Series) -> pa.Array:
+def to_arrow_array(values: pl.Series) -> pa.Array:
+    """Return a Polars column as one Arrow array."""
     result = values.to_arrow()
     return result.combine_chunks() if isinstance(result, pa.ChunkedArray) else result
 
@@ -302,197 +305,18 @@ def _arrow(values: pl.Series) -> pa.Array:
 @lru_cache(maxsize=256)
 def _polars_of(kind: pa.DataType) -> pl.DataType:
     """Return the Polars dtype that an Arrow type is read as."""
-    return _series("", pa.array([], type=kind)).dtype
-
-
-# pandas
+    return series_of_arrow("", pa.array([], type=kind)).dtype
 
 
 def _pandas() -> Any:
+    """Return the half of this module that imports pandas."""
     try:
-        import pandas
+        from fairsynth.data import _pandas
     except ImportError as error:
-        raise MissingDependencyError("the table came as a pandas frame; to give one back: pip install pandas") from error
-    return pandas
-
-
-def _from_pandas(frame: pd.DataFrame) -> RawFrame:
-    pd = _pandas()
-    if isinstance(frame.columns, pd.MultiIndex):
-        raise DataError("the pandas frame has several levels of column names; flatten them first.")
-    refuse_duplicates(list(frame.columns))
-    dtypes, columns, ordered = {}, [], set()
-    for name in frame.columns:
-        values = frame[name]
-        dtype = values.dtype
-        if isinstance(dtype, pd.CategoricalDtype):
-            categories = dtype.categories.to_series(index=range(len(dtype.categories)))
-            dtypes[name] = f"category[{_pandas_text(name, categories)}]"
-            if dtype.ordered:
-                ordered.add(name)
-            codes = pl.Series(values.cat.codes.to_numpy()).cast(pl.Int64)
-            codes = codes.set(codes < 0, None)
-            columns.append(_enum(name, _pandas_series(name, categories), codes))
-        else:
-            dtypes[name] = _pandas_text(name, values)
-            columns.append(_pandas_series(name, values))
-    return RawFrame(pl.DataFrame(columns), "pandas", dtypes, frozenset(ordered))
-
-
-_OBJECTS = {"string": "str", "boolean": "bool", "integer": "int", "floating": "float", "mixed-integer-float": "float",
-            "date": "date", "decimal": "decimal", "empty": "str"}  # fmt: skip
-
-
-def _pandas_text(name: str, values: pd.Series) -> str:
-    """Write a pandas dtype as text that `_pandas_dtype` reads back to the same."""
-    pd = _pandas()
-    dtype = values.dtype
-    if dtype == object:
-        held = pd.api.types.infer_dtype(values, skipna=True)
-        if held not in _OBJECTS:
-            raise _mixed(name, values)
-        missing = values[values.isna()]
-        null = "None" if not len(missing) or missing.iloc[0] is None else None
-        null = null or ("NA" if missing.iloc[0] is pd.NA else "nan")
-        return f"object<{_OBJECTS[held]}, {null}>"
-    if isinstance(dtype, pd.StringDtype):
-        return f"string<{dtype.storage}, {'nan' if dtype.na_value is not pd.NA else 'NA'}>"
-    if isinstance(dtype, pd.IntervalDtype):
-        return str(dtype)
-    is_scalar = dtype.kind in "biufM" or isinstance(dtype, pd.ArrowDtype)
-    text = str(dtype)
-    if not is_scalar or isinstance(dtype, pd.SparseDtype):
-        raise _unsupported(name, text)
-    try:
-        same = pd.api.types.pandas_dtype(text) == dtype
-    except (TypeError, NotImplementedError):
-        same = False
-    if not same:
-        raise DataError(f"column {name!r} has the dtype {text}, which has no name that can be read back; convert it.")
-    return text
-
-
-def _mixed(name: str, values: pd.Series) -> DataError:
-    held = values.dropna()
-    kinds = held.map(lambda value: type(value).__name__)
-    first = kinds.iloc[0]
-    other = kinds[kinds != first]
-    if not len(other):
-        return _unsupported(name, f"objects of type {first}")
-    row = int(np.flatnonzero(values.index == other.index[0])[0])
-    return DataError(
-        f"column {name!r} mixes types: {first} and, in row {row} (rows count from 0), {other.iloc[0]}; make them one, "
-        f"for example frame[{name!r}].astype(str)."
-    )
-
-
-def _pandas_series(name: str, values: pd.Series) -> pl.Series:
-    """Read a pandas column that is no category."""
-    pd = _pandas()
-    dtype = values.dtype
-    if isinstance(dtype, pd.IntervalDtype):
-        return pl.Series(name, [str(value) for value in values], dtype=pl.String)
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
-        dtype = values.dtype
-        return _series(name, pa.array(values, from_pandas=True)).dt.replace_time_zone("UTC")
-    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-        array = values.to_numpy()
-        if dtype == np.float16:
-            array = array.astype(np.float32)
-        result = pl.Series(name, np.ascontiguousarray(array))
-        return result.fill_nan(None) if dtype.kind == "f" else result
-    if dtype == object and pd.api.types.infer_dtype(values, skipna=True) == "mixed-integer-float":
-        return pl.Series(name, values.astype("float64").to_numpy()).fill_nan(None)
-    try:
-        return _series(name, pa.array(values, from_pandas=True))
-    except pa.ArrowException as error:
-        raise DataError(f"column {name!r} cannot be read: {error}") from error
-
-
-def _pandas_value_type(text: str) -> pl.DataType:
-    """Return the Polars dtype of the values of a pandas column."""
-    if match := re.fullmatch(r"category\[(.*)\]", text):
-        return _pandas_value_type(match[1])
-    if text.startswith("object<"):
-        held = text[7:].partition(",")[0]
-        names: dict[str, pl.DataType] = {"bool": pl.Boolean(), "int": pl.Int64(), "float": pl.Float64(),
-                                         "date": pl.Date(), "decimal": pl.Decimal(38, 6)}  # fmt: skip
-        return names.get(held, pl.String())
-    if text.startswith(("string<", "interval[")):
-        return pl.String()
-    pd = _pandas()
-    dtype = pd.api.types.pandas_dtype(text)
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        return pl.Datetime("ms" if dtype.unit == "s" else dtype.unit, "UTC")
-    return _pandas_series("", pd.Series([], dtype=dtype)).dtype
-
-
-def _to_pandas_column(values: pl.Series, column: Column) -> pd.Series:
-    pd = _pandas()
-    text = column.dtype
-    value_type = _pandas_value_type(text)
-    if match := re.fullmatch(r"category\[(.*)\]", text):
-        levels = level_values(native_levels(column), value_type)
-        categories = pd.Index(_pandas_values(levels, match[1]))
-        codes = _codes(values, column).fill_null(-1).to_numpy()
-        dtype = pd.CategoricalDtype(categories, ordered=column.ordered)
-        return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), name=column.name)
-    if text.startswith("object<str") and column.kind == "categorical":
-        # Texts shared by all rows of a level: far quicker than one object for every row.
-        null = column.missing_marker if column.missing_marker is not None else _null_of(text)
-        shared = np.array([*column.levels, null], dtype=object)
-        codes = values.to_physical().cast(pl.Int64).fill_null(len(column.levels))
-        return pd.Series(shared[codes.to_numpy()], name=column.name, dtype=object)
-    return pd.Series(_pandas_values(from_canonical(values, column, value_type), text), name=column.name)
-
-
-def _null_of(text: str) -> Any:
-    null = text.removesuffix(">").rpartition(", ")[2]
-    return _pandas().NA if null == "NA" else _NULLS[null]
-
-
-def _pandas_values(values: pl.Series, text: str) -> Any:
-    """Write scalar Polars values as an array of the pandas dtype that the text names."""
-    pd = _pandas()
-    missing = values.is_null().to_numpy()
-    if text.startswith("object<"):
-        array = np.empty(len(values), dtype=object)
-        array[:] = values.to_list()
-        if text.startswith("object<decimal"):
-            array[:] = [None if value is None else value.normalize() for value in array]
-        array[missing] = _null_of(text)
-        return pd.Series(array, dtype=object).array
-    if match := re.fullmatch(r"string<(\w+), (\w+)>", text):
-        na_value = pd.NA if match[2] == "NA" else np.nan
-        dtype = pd.StringDtype(match[1]) if na_value is pd.NA else pd.StringDtype(match[1], na_value=na_value)
-        return pd.array(values.to_numpy(), dtype=dtype)
-    if text.startswith("interval["):
-        return _intervals(values, text)
-    dtype = pd.api.types.pandas_dtype(text)
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        plain = values.dt.replace_time_zone(None).to_numpy().astype(f"datetime64[{dtype.unit}]")
-        return pd.DatetimeIndex(plain).tz_localize("UTC").tz_convert(dtype.tz).array
-    if isinstance(dtype, pd.ArrowDtype):
-        return pd.array(_arrow(values).cast(dtype.pyarrow_dtype), dtype=dtype)
-    if isinstance(dtype, np.dtype):
-        if missing.any() and dtype.kind in "iu":
-            dtype = np.dtype("float64")
-        elif missing.any() and dtype.kind == "b":
-            return pd.Series(values.to_list(), dtype=object).array
-        return values.to_numpy().astype(dtype, copy=False)
-    plain = values.fill_null(0 if values.dtype.is_numeric() else False).to_numpy().astype(dtype.numpy_dtype)
-    return dtype.construct_array_type()(plain, missing)
-
-
-def _intervals(values: pl.Series, text: str) -> Any:
-    pd = _pandas()
-    dtype = pd.api.types.pandas_dtype(text)
-    ends = [value[1:-1].split(", ") for value in values]
-    low, high = (level_values([end[i] for end in ends], _pandas_value_type(str(dtype.subtype))) for i in (0, 1))
-    return pd.arrays.IntervalArray.from_arrays(
-        low.to_numpy().astype(dtype.subtype), high.to_numpy().astype(dtype.subtype), closed=dtype.closed
-    )
+        raise MissingDependencyError(
+            "the schema is that of a pandas frame, and pandas is not installed: pip install pandas"
+        ) from error
+    return _pandas
 
 
 # Arrow, for files
@@ -503,10 +327,10 @@ def _file_type(column: Column, frame: FrameKind) -> pa.DataType:
     if frame == "pyarrow":
         return _pyarrow_type(column.dtype)
     if frame == "pandas":
-        value_type, is_category = _pandas_value_type(column.dtype), column.dtype.startswith("category[")
+        value_type, is_category = _pandas().value_type_of(column.dtype), column.dtype.startswith("category[")
     else:
         value_type, is_category = _polars_dtype(column.dtype), column.dtype in ("Enum", "Categorical")
-    kind = _arrow(pl.Series([], dtype=value_type)).type
+    kind = to_arrow_array(pl.Series([], dtype=value_type)).type
     if frame == "pandas" and column.tz is not None and pa.types.is_timestamp(kind):
         kind = pa.timestamp(kind.unit, column.tz)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -556,8 +380,10 @@ def to_arrow(frame: pl.DataFrame, schema: Schema) -> pa.RecordBatch:
         if pa.types.is_dictionary(kind) and column.marker_level is None and column.missing_marker is not None:
             # The marker is one more entry of the dictionary.
             levels = pa.array([*column.levels, column.missing_marker], type=kind.value_type)
-            codes = _arrow(values.to_physical().cast(pl.Int32).fill_null(len(column.levels)))
-            arrays.append(pa.DictionaryArray.from_arrays(codes.cast(kind.index_type), levels, ordered=kind.ordered))
+            codes = to_arrow_array(values.to_physical().cast(pl.Int32).fill_null(len(column.levels)))
+            arrays.append(
+                pa.DictionaryArray.from_arrays(codes.cast(kind.index_type), levels, ordered=kind.ordered)
+            )
         else:
             arrays.append(_to_arrow_column(values, column, kind))
     return pa.RecordBatch.from_arrays(arrays, schema=types)

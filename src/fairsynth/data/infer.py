@@ -6,7 +6,6 @@ note in ``schema.notes``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,6 @@ import polars as pl
 
 from fairsynth.data.canonical import (
     DATETIME,
-    DATETIME_FORMATS,
     EXACT_INTEGERS,
     NA_TOKENS,
     check_finite,
@@ -23,21 +21,33 @@ from fairsynth.data.canonical import (
     level_text,
     level_texts,
     mask_missing,
-    parse_datetime,
     to_canonical,
 )
 from fairsynth.data.frames import RawFrame
+from fairsynth.data.measure import (
+    MAX_DECIMALS,
+    decimals_of,
+    parse_datetimes,
+    parse_numbers,
+    private_range,
+    unit_of,
+)
 from fairsynth.data.schema import KINDS, MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.errors import DataError, SchemaError
 
-#: A numeric target or sensitive column with more distinct values than this is a number, with fewer a category.
+#: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
+#: category.
 MAX_NUMERIC_LEVELS = 20
 #: From this many rows on, a column of nothing but distinct texts is taken for an identifier.
 MIN_IDENTIFIER_ROWS = 50
-#: How many rows must stand behind a remembered extreme.
-EXTREME_ROWS = 5
-MAX_DECIMALS = 6
-_FIELDS = frozenset(Column.model_fields) - {"name", "dtype", "has_missing", "missing_marker", "marker_level", "tz"}
+_FIELDS = frozenset(Column.model_fields) - {
+    "name",
+    "dtype",
+    "has_missing",
+    "missing_marker",
+    "marker_level",
+    "tz",
+}
 
 
 def infer_schema(
@@ -152,21 +162,31 @@ def _gather(
         hints=hints,
     )
     roles = [("target", said.target), ("domain", said.domain or "")]
-    roles += [("sensitive", name) for name in said.sensitive] + [("identifier", name) for name in said.identifiers]
+    roles += [("sensitive", name) for name in said.sensitive] + [
+        ("identifier", name) for name in said.identifiers
+    ]
     for role, name in roles:
         if name and name not in names:
-            raise SchemaError(f"{role} column {name!r} is not in the table; its columns are {', '.join(names)}.")
+            raise SchemaError(
+                f"{role} column {name!r} is not in the table; its columns are {', '.join(names)}."
+            )
     if said.target and (said.target in said.identifiers):
-        raise SchemaError(f"target {said.target!r} is named as an identifier too; an identifier is never learned.")
+        raise SchemaError(
+            f"target {said.target!r} is named as an identifier too; an identifier is never learned."
+        )
     for name, given in (kinds or {}).items():
         if name not in names:
             raise SchemaError(f"kinds names column {name!r}, which is not in the table: {', '.join(names)}.")
         changes = {"kind": given} if isinstance(given, str) else dict(given)
         unknown = sorted(set(changes) - _FIELDS)
         if unknown:
-            raise SchemaError(f"kinds[{name!r}]: {unknown[0]!r} cannot be given; choose from {sorted(_FIELDS)}.")
+            raise SchemaError(
+                f"kinds[{name!r}]: {unknown[0]!r} cannot be given; choose from {sorted(_FIELDS)}."
+            )
         if changes.get("kind", "numeric") not in KINDS:
-            raise SchemaError(f"kinds[{name!r}]={changes['kind']!r} is not known; choose from {', '.join(KINDS)}.")
+            raise SchemaError(
+                f"kinds[{name!r}]={changes['kind']!r} is not known; choose from {', '.join(KINDS)}."
+            )
         if "kind" in changes:
             # Levels, range and decimals of another kind would contradict the new one.
             hints[name] = {}
@@ -185,7 +205,9 @@ def _hints_of(base: Schema, names: list[str]) -> dict[str, dict[str, Any]]:
     if lacking or (extra and base.frame):
         parts = [f"names {', '.join(map(repr, lacking))}, not in the table"] if lacking else []
         parts += [f"does not name {', '.join(map(repr, extra))} of the table"] if extra and base.frame else []
-        raise SchemaError(f"the schema {' and '.join(parts)}; correct the schema, or the columns of the table.")
+        raise SchemaError(
+            f"the schema {' and '.join(parts)}; correct the schema, or the columns of the table."
+        )
     return {column.name: column.model_dump(exclude_defaults=True, include=set(_FIELDS)) for column in base}
 
 
@@ -207,7 +229,9 @@ def _favorable_levels(schema: Schema, wanted: tuple[str, ...]) -> tuple[str, ...
     spelled = {level.lower(): level for level in levels} if set(levels) <= {"True", "False"} else {}
     found = tuple(spelled.get(value.lower(), value) for value in wanted)
     if levels and set(found) >= set(levels):
-        raise SchemaError(f"every level of target {column.name!r} is said to be favorable; name only the good ones.")
+        raise SchemaError(
+            f"every level of target {column.name!r} is said to be favorable; name only the good ones."
+        )
     return found
 
 
@@ -237,8 +261,10 @@ class _Inference:
         if self._looks_like_identifier(values):
             self._refuse_role_of_identifier("looks like one: no two rows share a value")
             self.notes.append(
-                f"Column {self.name!r} is taken for an identifier, since every row has its own value: it is never "
-                f"learned. If it means something, say kinds={{{self.name!r}: 'categorical'}} (or another kind)."
+                f"Column {self.name!r} is taken for an identifier, since every row has its own value: it "
+                f"is never "
+                f"learned. If it means something, say kinds={{{self.name!r}: 'categorical'}} (or another "
+                f"kind)."
             )
             return self._column(original, kind="identifier", missing_marker=None)
         kind = self._kind(values)
@@ -280,16 +306,18 @@ class _Inference:
             return values, marker
         is_marked = marker is not None and marker.strip() != ""
         if self.raw.untyped or is_marked or wanted in NUMERIC_KINDS or wanted == "numeric":
-            numbers, token = _parse_numbers(values, tokens=NA_TOKENS if self.raw.untyped else ())
+            numbers, token = parse_numbers(values, tokens=NA_TOKENS if self.raw.untyped else ())
             if numbers is not None and not (wanted == "categorical" and token):
                 return self._numbers_of_text(values, numbers, marker, token)
         if self.has_role or wanted not in (None, "datetime"):
             return values, marker
-        moments, form = _parse_datetimes(values)
+        moments, form = parse_datetimes(values)
         if moments is None:
             if wanted == "datetime":
                 row = first_row(values.is_not_null())
-                raise SchemaError(f"column {self.name!r} is no datetime in ISO 8601: row {row} holds {values[row]!r}.")
+                raise SchemaError(
+                    f"column {self.name!r} is no datetime in ISO 8601: row {row} holds {values[row]!r}."
+                )
             return values, marker
         self.format = form
         return moments, marker
@@ -323,7 +351,8 @@ class _Inference:
             distinct = values.n_unique()
             if distinct < len(values) and distinct > len(values) / 2 and not self.has_role:
                 self.notes.append(
-                    f"Column {self.name!r} holds {distinct} different texts in {len(values)} rows, and all of them go "
+                    f"Column {self.name!r} holds {distinct} different texts in {len(values)} rows, and all "
+                    f"of them go "
                     "into the schema. If they name people, declare it as an identifier."
                 )
             return distinct == len(values)
@@ -336,7 +365,8 @@ class _Inference:
         if self.has_role:
             role = "target" if self.is_target else "sensitive" if self.is_sensitive else "domain"
             raise DataError(
-                f"{role} column {self.name!r} {why}, and an identifier cannot be learned; choose another column."
+                f"{role} column {self.name!r} {why}, and an identifier cannot be learned; choose another "
+                f"column."
             )
 
     def _kind(self, values: pl.Series) -> str:
@@ -344,11 +374,10 @@ class _Inference:
         if told == "numeric":
             told = "integer" if _is_whole(values) else "continuous"
         if told == "boolean" and dtype != pl.Boolean and not _is_binary(values):
-            if self.said.hints.get(self.name, {}).get("kind") == "boolean":
-                raise SchemaError(
-                    f"column {self.name!r} cannot be boolean: it holds {dtype}, not only True and False or 0 and 1; "
-                    "say 'categorical'."
-                )
+            raise SchemaError(
+                f"column {self.name!r} cannot be boolean: it holds {dtype}, and not only True and False, or "
+                "0 and 1; say 'categorical'."
+            )
         if told is not None and not (told == "boolean" and self.has_role):
             return str(told)
         if "edges" in self.hint and dtype.is_numeric():
@@ -374,7 +403,8 @@ class _Inference:
         if self.is_sensitive:
             low, high = values.quantile(1 / 3), values.quantile(2 / 3)
             raise SchemaError(
-                f"sensitive column {self.name!r} is a number with more than {MAX_NUMERIC_LEVELS} values; say where its "
+                f"sensitive column {self.name!r} is a number with more than {MAX_NUMERIC_LEVELS} values; "
+                f"say where its "
                 f"groups are cut, for example sensitive={{{self.name!r}: [{low:g}, {high:g}]}}."
             )
         return "categorical"
@@ -390,16 +420,18 @@ class _Inference:
         column = Column(name=self.name, kind=kind, tz=_zone(values), format=self.format)  # type: ignore[arg-type]
         canonical, _ = to_canonical(values, column, strict=True)
         if kind == "boolean":
+            if values.dtype == pl.String:
+                self.format = "/".join(_spellings(values, self.name))
             return {}
         if kind == "datetime":
-            unit = _unit(canonical)
+            unit = unit_of(canonical)
             low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit])
             bounds = pl.Series([int(low), int(high)]).cast(DATETIME)
             return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": column.tz}
         if kind == "integer":
             low, high = private_range(canonical)
             return {"minimum": int(low), "maximum": int(high)}
-        decimals = _decimals(canonical, single=values.dtype == pl.Float32)
+        decimals = decimals_of(canonical, single=values.dtype == pl.Float32)
         low, high = private_range(canonical, step=None if decimals is None else 10.0**-decimals)
         return {"minimum": low, "maximum": high, "decimals": decimals}
 
@@ -409,7 +441,8 @@ class _Inference:
         if self.is_target and values.null_count():
             row = first_row(values.is_null())
             raise DataError(
-                f"target {self.name!r} is missing in {values.null_count()} row(s), the first is row {row} (rows count "
+                f"target {self.name!r} is missing in {values.null_count()} row(s), the first is row {row} "
+                f"(rows count "
                 "from 0); remove them."
             )
         if column.edges is not None and self.is_sensitive:
@@ -422,51 +455,15 @@ class _Inference:
             raise DataError(f"target {self.name!r} has one value only, {only!r}: there is nothing to learn.")
         if self.is_sensitive and not values.null_count():
             raise DataError(
-                f"sensitive column {self.name!r} has one group only, that of {only!r}: every measure of fairness would "
+                f"sensitive column {self.name!r} has one group only, that of {only!r}: every measure of "
+                f"fairness would "
                 "be perfect and mean nothing. Choose another column"
                 + (", or other edges." if column.edges is not None else ".")
             )
         if not values.null_count():
-            self.notes.append(f"Column {self.name!r} is constant, {only!r} in every row, and will be generated so.")
-
-
-def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, float]:
-    """Return the range to remember of a column of numbers, without revealing one person's value.
-
-    At each end it is the mean of the five most extreme values; or the extreme itself where at least five
-    rows share it. Both are rounded inward to a multiple of `step`, so the range never exceeds the seen one.
-
-    Parameters
-    ----------
-    values : pl.Series
-        Numbers, with nulls; Int64 or Float64.
-    step : float, optional
-        Smallest difference between values; None for floats of full precision.
-
-    Returns
-    -------
-    low, high : float or int
-        int when the values are integers.
-    """
-    ends = []
-    for extreme in (values.drop_nulls().bottom_k(EXTREME_ROWS), values.drop_nulls().top_k(EXTREME_ROWS)):
-        ordered = extreme.to_list()
-        if len(ordered) == EXTREME_ROWS and len(set(ordered)) == 1:
-            ends.append(ordered[0])
-        elif values.dtype.is_integer():
-            # Integers of datetimes are beyond what a float holds exactly.
-            whole = int(step or 1)
-            floor = sum(ordered) // len(ordered) // whole * whole
-            exact = floor * len(ordered) == sum(ordered)
-            ends.append(floor if ends or exact else floor + whole)
-        else:
-            mean = math.fsum(ordered) / len(ordered)
-            if step is not None:
-                places = round(-math.log10(step))
-                mean = round(math.floor(mean / step) * step if ends else math.ceil(mean / step) * step, places)
-            ends.append(min(max(mean, min(ordered)), max(ordered)))
-    # Rounding inward can cross where the values are few and close.
-    return min(ends), max(ends)
+            self.notes.append(
+                f"Column {self.name!r} is constant, {only!r} in every row, and will be generated so."
+            )
 
 
 def _few(values: pl.Series, most: int) -> bool:
@@ -477,6 +474,21 @@ def _few(values: pl.Series, most: int) -> bool:
 
 def _is_binary(values: pl.Series) -> bool:
     return set(level_texts(values.drop_nulls().unique()).str.to_lowercase()) <= {"0", "1", "true", "false"}
+
+
+def _spellings(values: pl.Series, name: str) -> list[str]:
+    """Return how False and True are written in a column of text."""
+    seen = values.drop_nulls().unique().sort().to_list()
+    spelled: list[str] = []
+    for meaning, default in ((("false", "0"), "False"), (("true", "1"), "True")):
+        ways = [text for text in seen if text.strip().lower() in meaning]
+        if len(ways) > 1:
+            raise SchemaError(
+                f"column {name!r} writes one truth value in several ways: {', '.join(map(repr, ways))}; "
+                "say 'categorical', or make them one."
+            )
+        spelled.append(ways[0] if ways else default)
+    return spelled
 
 
 def _is_whole(values: pl.Series) -> bool:
@@ -501,65 +513,3 @@ def _levels(values: pl.Series) -> list[str]:
 
 def _zone(values: pl.Series) -> str | None:
     return values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
-
-
-def _unit(moments: pl.Series) -> str:
-    ticks = moments.drop_nulls().cast(pl.Int64)
-    return next(unit for unit, length in MICROSECONDS.items() if (ticks % length == 0).all())
-
-
-def _decimals(values: pl.Series, *, single: bool) -> int | None:
-    """Return how many decimal places the values have, None if more than six."""
-    present = values.drop_nulls()
-    for places in range(MAX_DECIMALS + 1):
-        for part in (present.head(1000), present):
-            rounded = part.round(places)
-            if single:
-                # 0.1 in 32 bits is another double than 0.1.
-                rounded = rounded.cast(pl.Float32).cast(pl.Float64)
-            if not (rounded == part).all():
-                break
-        else:
-            return places
-    return None
-
-
-def _parse_numbers(values: pl.Series, tokens: Sequence[str]) -> tuple[pl.Series | None, str | None]:
-    """Read texts as Int64 or Float64; also return the token that was read as missing.
-
-    None instead of the numbers if the texts are not all numbers, or would not come back: leading zeros,
-    integers beyond 64 bits.
-    """
-    head = values.head(1000).drop_nulls().str.strip_chars()
-    if not head.is_in([*tokens]).any() and head.cast(pl.Float64, strict=False).null_count():
-        return None, None
-    texts = values.str.strip_chars()
-    token = None
-    if tokens:
-        texts, token = mask_missing(texts, tokens)
-    present = texts.null_count()
-    if present == len(texts) or texts.str.contains(r"^[+-]?0\d|^\+").any():
-        return None, None
-    whole = texts.cast(pl.Int64, strict=False)
-    if whole.null_count() == present:
-        return whole, token
-    numbers = texts.cast(pl.Float64, strict=False)
-    if numbers.null_count() != present or texts.str.contains(r"^[+-]?\d{19,}$").any():
-        return None, None
-    return numbers.fill_nan(None), token
-
-
-def _parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
-    """Read texts as moments if all have the same ISO 8601 format and come back unchanged."""
-    present = values.drop_nulls()
-    if not len(present) or not present.head(100).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
-        return None, None
-    for form in DATETIME_FORMATS:
-        if (present.head(100) != parse_datetime(present.head(100), form).dt.to_string(form)).fill_null(True).any():
-            continue
-        moments = parse_datetime(values, form)
-        if moments.null_count() == values.null_count() and (moments.dt.to_string(form) == values).all():
-            return moments, form
-    return None, None
-
-

@@ -40,9 +40,9 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     Parameters
     ----------
     source : str or path
-        .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file; or ``duckdb:///file.db?query=SELECT ...``: the file
-        relative, or absolute with a fourth slash, or ``:memory:``, the query percent-encoded where needed. The
-        database is opened read-only.
+        .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file; or ``duckdb:///file.db?query=SELECT ...``:
+        the file relative, or absolute with a fourth slash, or ``:memory:``; the query percent-encoded where
+        needed. The database is opened read-only.
 
     Returns
     -------
@@ -59,7 +59,9 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     path = Path(source)
     name = path.name.lower()
     if not name.endswith(READABLE):
-        raise DataError(f"{path} is of no known kind; give one of {', '.join(READABLE)}, or a duckdb:/// address.")
+        raise DataError(
+            f"{path} is of no known kind; give one of {', '.join(READABLE)}, or a duckdb:/// address."
+        )
     if not path.exists():
         raise DataError(f"there is no file {path}.")
     if path.is_dir():
@@ -72,7 +74,14 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
         if name.endswith(".parquet"):
             return from_native(pl.read_parquet(path))
         return _as_polars(_read_arrow(path))
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeError, csv.Error, EOFError) as error:
+    except (
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+        OSError,
+        UnicodeError,
+        csv.Error,
+        EOFError,
+    ) as error:
         raise DataError(f"{path} cannot be read as a table: {_first_line(error)}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -107,7 +116,9 @@ def _read_text(path: Path) -> RawFrame:
             separator = _separator(first, path)
             header = next(csv.reader(_chain(first, text), delimiter=separator))
         except UnicodeDecodeError as error:
-            raise DataError(f"it is no text in UTF-8 (byte {error.start}); convert it, or give its true kind.") from None
+            raise DataError(
+                f"it is no text in UTF-8 (byte {error.start}); convert it, or give its true kind."
+            ) from None
         except StopIteration:
             raise DataError("the file has no header.") from None
     refuse_duplicates(header, "the header")
@@ -121,7 +132,10 @@ def _read_text(path: Path) -> RawFrame:
         # One thread knows the row; the message of several does not.
         with pa.input_stream(str(path), compression="detect") as stream:
             table = pa_csv.read_csv(
-                stream, read_options=pa_csv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
+                stream,
+                read_options=pa_csv.ReadOptions(use_threads=False),
+                parse_options=parse,
+                convert_options=convert,
             )
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -142,23 +156,30 @@ def _separator(header: str, path: Path) -> str:
 
 
 def _read_duckdb(address: str) -> pa.Table:
-    match = re.fullmatch(re.escape(_DUCKDB) + r"(?P<file>[^?]*)\?query=(?P<query>.*)", address, flags=re.DOTALL)
+    match = re.fullmatch(
+        re.escape(_DUCKDB) + r"(?P<file>[^?]*)\?query=(?P<query>.*)", address, flags=re.DOTALL
+    )
     if match is None or not match["query"].strip():
-        raise DataError(f"{address!r} is no address of a query; write duckdb:///file.db?query=SELECT ... FROM ...")
+        raise DataError(
+            f"{address!r} is no address of a query; write duckdb:///file.db?query=SELECT ... FROM ..."
+        )
     try:
         import duckdb
     except ImportError as error:
-        raise MissingDependencyError("reading from DuckDB needs one more library: pip install duckdb") from error
+        raise MissingDependencyError(
+            "reading from DuckDB needs one more library: pip install duckdb"
+        ) from error
     file, query = unquote(match["file"]), unquote(match["query"])
     in_memory = file in ("", ":memory:")
     if not in_memory and not Path(file).is_file():
         raise DataError(f"there is no database file {file}.")
     try:
         with duckdb.connect(":memory:" if in_memory else file, read_only=not in_memory) as connection:
-            result = connection.execute(query).fetch_arrow_table()
+            relation = connection.sql(query)
+            result = None if relation is None else relation.to_arrow_table()
     except duckdb.Error as error:
         raise DataError(f"the query failed in DuckDB ({file or ':memory:'}): {str(error).strip()}") from error
-    if not result.column_names:
+    if result is None:
         raise DataError(f"the query gives no table: {query}")
     return result
 
@@ -167,8 +188,8 @@ class TableWriter:
     """Write record batches to a file, which appears only when all of them are in it.
 
     Use it as a context manager. Batches go to a hidden file beside the target, which takes the target's
-    place at the end; if anything is raised in between, ``KeyboardInterrupt`` included, nothing is left behind and an
-    older file stays as it was.
+    place at the end; if anything is raised in between, ``KeyboardInterrupt`` included, nothing is left
+    behind and an older file stays as it was.
 
     Parameters
     ----------
@@ -194,7 +215,9 @@ class TableWriter:
         self.path, self.schema, self.rows = Path(path), schema, 0
         name = self.path.name.lower()
         if not name.endswith(WRITABLE):
-            raise SettingsError(f"{self.path} has no ending that can be written; choose one of {', '.join(WRITABLE)}.")
+            raise SettingsError(
+                f"{self.path} has no ending that can be written; choose one of {', '.join(WRITABLE)}."
+            )
         if not self.path.parent.is_dir():
             raise DataError(f"the folder {self.path.parent} does not exist; make it first.")
         if self.path.is_dir():

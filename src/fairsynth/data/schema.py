@@ -10,10 +10,12 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fairsynth.data import sdv
 from fairsynth.errors import SchemaError
 
 Kind = Literal["continuous", "integer", "categorical", "boolean", "datetime", "identifier", "numeric"]
@@ -54,7 +56,7 @@ class Column(BaseModel):
         Whether the order of the levels means something.
     minimum, maximum : int, float, datetime or None
         The range that is remembered. For privacy it is not the seen extreme, unless five rows share it;
-        see :func:`fairsynth.data.infer.private_range`.
+        see :func:`fairsynth.data.measure.private_range`.
     decimals : int or None
         Continuous columns: decimal places seen, at most 6; None means as many as a float has.
     has_missing : bool
@@ -122,11 +124,13 @@ class Column(BaseModel):
         if self.minimum is not None and self.maximum is not None:
             low, high = self.bounds
             if low > high:
-                raise ValueError(f"column {self.name!r}: minimum {self.minimum} is above maximum {self.maximum}")
+                raise ValueError(
+                    f"column {self.name!r}: minimum {self.minimum} is above maximum {self.maximum}"
+                )
         if self.edges is not None:
             if not self.edges or any(not math.isfinite(edge) for edge in self.edges):
                 raise ValueError(f"column {self.name!r}: edges must be one or more finite numbers")
-            if any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            if any(a >= b for a, b in pairwise(self.edges)):
                 raise ValueError(f"column {self.name!r}: edges must ascend, not {list(self.edges)}")
         return self
 
@@ -166,7 +170,7 @@ class Column(BaseModel):
                 f"sensitive={{{self.name!r}: [25, 60]}}."
             )
         edges = [f"{edge:g}" for edge in self.edges]
-        inner = [f"[{a}, {b})" for a, b in zip(edges, edges[1:], strict=False)]
+        inner = [f"[{a}, {b})" for a, b in pairwise(edges)]
         return (f"< {edges[0]}", *inner, f"≥ {edges[-1]}")
 
     def summary(self) -> str:
@@ -272,7 +276,9 @@ class Schema(BaseModel):
         if not self.favorable:
             return
         if column.kind not in ("categorical", "boolean"):
-            raise ValueError(f"target {self.target!r} is {column.kind}: favorable values need a categorical one")
+            raise ValueError(
+                f"target {self.target!r} is {column.kind}: favorable values need a categorical one"
+            )
         levels = column.group_names()
         unknown = [value for value in self.favorable if levels and value not in levels]
         if unknown:
@@ -333,7 +339,7 @@ class Schema(BaseModel):
         return build_schema(**{**fields, **changes})
 
     def to_json(self, *, indent: int = 2) -> str:
-        """Write the schema as JSON that a person can read and edit; what is left at its default is left out."""
+        """Write the schema as JSON that a person can read and edit; defaults are left out."""
         body = self.model_dump(mode="json", exclude_defaults=True, exclude={"columns"})
         columns = [column.model_dump(mode="json", exclude_defaults=True) for column in self.columns]
         order = ("target", "favorable", "sensitive")
@@ -365,8 +371,8 @@ class Schema(BaseModel):
             ) from error
         if not isinstance(body, dict):
             raise SchemaError("the schema is not a JSON object; write one with `fairsynth schema TABLE`.")
-        if is_sdv(body):
-            return schema_from_sdv(body)
+        if sdv.is_sdv(body):
+            return build_schema(**sdv.hints_from_sdv(body))
         version = body.pop("fairsynth_schema", FORMAT_VERSION)
         if version != FORMAT_VERSION:
             raise SchemaError(
@@ -385,7 +391,9 @@ class Schema(BaseModel):
             rows.append((column.name, column.kind, "" if role == "feature" else role, column.dtype, missing,
                          column.summary()))  # fmt: skip
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         if self.favorable:
             lines += ["", f"favorable: {self.target} = {' or '.join(self.favorable)}"]
@@ -426,67 +434,6 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> str:
             reason = problem["msg"].removeprefix("Value error, ")
         said.append(f"{place}: {reason}" if place else reason)
     return "the schema is wrong: " + "; ".join(dict.fromkeys(said)) + "."
-
-
-def is_sdv(body: dict[str, Any]) -> bool:
-    """Whether a JSON object is SDV metadata."""
-    if "METADATA_SPEC_VERSION" in body or "tables" in body:
-        return True
-    columns = body.get("columns")
-    return isinstance(columns, dict) and any("sdtype" in spec for spec in columns.values() if isinstance(spec, dict))
-
-
-def schema_from_sdv(body: dict[str, Any]) -> Schema:
-    """Read SDV metadata as hints.
-
-    ``numerical`` becomes a number, ``categorical``, ``boolean`` and ``datetime`` stay themselves;
-    ``id``, whatever SDV holds to be personal (``pii``) and primary keys become identifiers;
-    ``unknown`` is left to the rows.
-
-    Raises
-    ------
-    SchemaError
-        If there is not exactly one table, or the metadata is of a version that is not known.
-    """
-    version = body.get("METADATA_SPEC_VERSION")
-    if version not in (None, "SINGLE_TABLE_V1", "V1"):
-        raise SchemaError(f"SDV metadata of version {version!r} is not known; SINGLE_TABLE_V1 and V1 are read.")
-    if "tables" in body:
-        tables = body["tables"]
-        if not isinstance(tables, dict) or len(tables) != 1:
-            held = ", ".join(tables) if isinstance(tables, dict) else "no"
-            raise SchemaError(f"SDV metadata must describe one table, and this one describes {held}.")
-        body = next(iter(tables.values()))
-    specs = body.get("columns")
-    if not isinstance(specs, dict) or not specs:
-        raise SchemaError("SDV metadata without columns.")
-    keys = {body.get("primary_key"), *_flat(body.get("alternate_keys", ()))}
-    columns, identifiers = [], []
-    for name, spec in specs.items():
-        sdtype = spec.get("sdtype") if isinstance(spec, dict) else None
-        if sdtype is None:
-            raise SchemaError(f"SDV metadata: column {name!r} has no sdtype.")
-        kind: str | None = {"numerical": "numeric", "unknown": None}.get(sdtype, sdtype)
-        if sdtype not in ("numerical", "categorical", "boolean", "datetime", "unknown"):
-            # Every other sdtype is "id" or a personal one (name, email, ssn, ...), private unless said otherwise.
-            kind = "identifier" if spec.get("pii", True) else "categorical"
-        if name in keys or kind == "identifier":
-            identifiers.append(name)
-            kind = "identifier"
-        if kind is not None:
-            order = spec.get("order") if isinstance(spec.get("order"), list) else None
-            columns.append({"name": name, "kind": kind, "ordered": bool(order) and kind == "categorical"})
-    return build_schema(
-        columns=columns, identifiers=tuple(identifiers), notes=("Kinds were hinted by SDV metadata.",)
-    )
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list):
-            yield from value
-        else:
-            yield value
 
 
 def _number(value: int | float | datetime) -> float:

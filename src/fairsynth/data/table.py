@@ -83,8 +83,8 @@ class Table:
     schema : Schema
         What the columns are.
     frame : pl.DataFrame
-        Canonical rows: ``Float64``, ``Int64``, ``Boolean``, ``Datetime("us")``, ``Enum`` of level texts; identifiers as
-        they came; missing is null.
+        Canonical rows: ``Float64``, ``Int64``, ``Boolean``, ``Datetime("us")``, ``Enum`` of level texts;
+        identifiers as they came; missing is null.
     repairs : list of str
         What `align` had to change, with counts; empty otherwise.
 
@@ -175,7 +175,8 @@ class Table:
             wanted = canonical_dtype(column)
             if wanted is not None and frame[column.name].dtype != wanted:
                 raise SchemaError(
-                    f"column {column.name!r} is {frame[column.name].dtype}; canonical {column.kind} values are {wanted}. "
+                    f"column {column.name!r} is {frame[column.name].dtype}; canonical {column.kind} values "
+                    f"are {wanted}. "
                     "For other frames use align()."
                 )
         return Table._of(frame, self.schema)
@@ -183,8 +184,8 @@ class Table:
     def align(self, data: Any, *, count_out_of_range: bool = False) -> Table:
         """Read another file or frame with this schema: test rows, or synthetic ones of any origin.
 
-        Levels that the schema does not know become missing, and fractions in an integer column are rounded; both
-        are counted in `repairs`. Numbers outside the remembered range are kept.
+        Levels that the schema does not know become missing, and fractions in an integer column are rounded;
+        both are counted in `repairs`. Numbers outside the remembered range are kept.
 
         Parameters
         ----------
@@ -219,20 +220,25 @@ class Table:
                 continue
             if column.name == schema.target:
                 _check_target(raw.frame[column.name], values, column)
-            if not column.has_missing and not any(f"column {column.name!r}:" in said for said in repairs):
-                if count := values.null_count():
-                    repairs.append(f"column {column.name!r}: {count} missing, though the schema has seen none")
+            repaired = any(said.startswith(f"column {column.name!r}:") for said in repairs)
+            if values.null_count() and not column.has_missing and not repaired:
+                repairs.append(
+                    f"column {column.name!r}: {values.null_count()} missing, though the schema has seen none"
+                )
             if count_out_of_range and column.minimum is not None:
                 count = int((~values.is_between(column.minimum, column.maximum)).sum())
                 if count:
-                    repairs.append(f"column {column.name!r}: {count} outside {column.minimum} to {column.maximum}, kept")
+                    repairs.append(
+                        f"column {column.name!r}: {count} outside {column.minimum} to {column.maximum}, kept"
+                    )
         return Table._of(frame, schema, repairs)
 
     def split(self, test_size: float = 0.3, *, seed: int = 0) -> tuple[Table, Table]:
         """Split the rows at random, stratified on target × groups where possible.
 
         Every stratum gives its share, rounded down; what is lacking comes from the strata with the largest
-        remainders, so that the test set has ``round(test_size · n)`` rows. A numeric target is cut at its quartiles.
+        remainders, so that the test set has ``round(test_size · n)`` rows. A numeric target is cut at its
+        quartiles.
 
         Parameters
         ----------
@@ -249,7 +255,9 @@ class Table:
         n = len(self)
         n_test = round(test_size * n)
         if not 0 < test_size < 1 or not 0 < n_test < n:
-            raise SettingsError(f"test_size={test_size!r} must lie between 0 and 1 and leave rows on both sides of {n}.")
+            raise SettingsError(
+                f"test_size={test_size!r} must lie between 0 and 1 and leave rows on both sides of {n}."
+            )
         rng = np.random.default_rng(seed)
         shuffled = rng.permutation(n)
         strata = np.unique(self._strata(), return_inverse=True)[1][shuffled]
@@ -303,7 +311,9 @@ class Table:
             raise SchemaError("no sensitive column is known; name one with sensitive=[...].")
         columns = [self.schema[name] for name in names]
         parts = [_group_codes(self.frame[column.name], column) for column in columns]
-        known = [(*column.group_names(), *([MISSING_LEVEL] if column.has_missing else [])) for column in columns]
+        known = [
+            (*column.group_names(), *([MISSING_LEVEL] if column.has_missing else [])) for column in columns
+        ]
         codes, joint = np.zeros(len(self), dtype=np.int64), [""]
         for part, levels in zip(parts, known, strict=True):
             codes = codes * len(levels) + np.minimum(part, len(levels) - 1)
@@ -314,7 +324,9 @@ class Table:
             combinations, inverse = np.unique(rows, axis=0, return_inverse=True)
             codes[surprising] = len(joint) + inverse.reshape(-1)
             for combination in combinations:
-                named = [(*levels, MISSING_LEVEL)[code] for levels, code in zip(known, combination, strict=True)]
+                named = [
+                    (*levels, MISSING_LEVEL)[code] for levels, code in zip(known, combination, strict=True)
+                ]
                 joint.append(JOINT.join(named))
         return Groups(codes, tuple(joint), JOINT.join(names))
 
@@ -411,10 +423,12 @@ def _check_target(raw: pl.Series, values: pl.Series, column: Column) -> None:
     row = int(missing.arg_true()[0])
     if raw[row] is None or level_text(raw[row]) in ("", column.missing_marker, "nan"):
         raise DataError(
-            f"target {column.name!r} is missing in {int(missing.sum())} row(s), the first is row {row}; remove them."
+            f"target {column.name!r} is missing in {int(missing.sum())} row(s), the first is row {row}; "
+            f"remove them."
         )
     raise DataError(
-        f"target {column.name!r} holds {raw[row]!r} in row {row}, and its levels are {', '.join(column.levels)}; "
+        f"target {column.name!r} holds {raw[row]!r} in row {row}, and its levels are "
+        f"{', '.join(column.levels)}; "
         "correct or remove such rows."
     )
 
@@ -426,4 +440,6 @@ def _group_codes(values: pl.Series, column: Column) -> np.ndarray:
         codes = values.to_physical().cast(pl.Int64)
         return codes.fill_null(len(names)).to_numpy()
     numbers = values.cast(pl.Float64).to_numpy()
-    return np.where(values.is_null().to_numpy(), len(names), np.searchsorted(column.edges, numbers, side="right"))
+    return np.where(
+        values.is_null().to_numpy(), len(names), np.searchsorted(column.edges, numbers, side="right")
+    )

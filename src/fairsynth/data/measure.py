@@ -1,0 +1,121 @@
+"""What is read off the values of one column: numbers and dates in text, precision, range to remember."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+
+from fairsynth.data.canonical import DATETIME_FORMATS, mask_missing, parse_datetime
+from fairsynth.data.schema import MICROSECONDS
+
+#: How many rows must stand behind a remembered extreme.
+EXTREME_ROWS = 5
+MAX_DECIMALS = 6
+
+
+def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, float]:
+    """Return the range to remember of a column of numbers, without revealing one person's value.
+
+    At each end it is the mean of the five most extreme values; or the extreme itself where at least five
+    rows share it. Both are rounded inward to a multiple of `step`, so the range never exceeds the seen one.
+
+    Parameters
+    ----------
+    values : pl.Series
+        Numbers, with nulls; Int64 or Float64.
+    step : float, optional
+        Smallest difference between values; None for floats of full precision.
+
+    Returns
+    -------
+    low, high : float or int
+        int when the values are integers.
+    """
+    ends = []
+    for extreme in (values.drop_nulls().bottom_k(EXTREME_ROWS), values.drop_nulls().top_k(EXTREME_ROWS)):
+        ordered = extreme.to_list()
+        if len(ordered) == EXTREME_ROWS and len(set(ordered)) == 1:
+            ends.append(ordered[0])
+        elif values.dtype.is_integer():
+            # Integers of datetimes are beyond what a float holds exactly.
+            whole = int(step or 1)
+            floor = sum(ordered) // len(ordered) // whole * whole
+            exact = floor * len(ordered) == sum(ordered)
+            ends.append(floor if ends or exact else floor + whole)
+        else:
+            mean = math.fsum(ordered) / len(ordered)
+            if step is not None:
+                places = round(-math.log10(step))
+                mean = round(
+                    math.floor(mean / step) * step if ends else math.ceil(mean / step) * step, places
+                )
+            ends.append(min(max(mean, min(ordered)), max(ordered)))
+    # Rounding inward can cross where the values are few and close.
+    return min(ends), max(ends)
+
+
+def unit_of(moments: pl.Series) -> str:
+    """Return the coarsest unit of time of which every moment is a multiple."""
+    ticks = moments.drop_nulls().cast(pl.Int64)
+    return next(unit for unit, length in MICROSECONDS.items() if (ticks % length == 0).all())
+
+
+def decimals_of(values: pl.Series, *, single: bool) -> int | None:
+    """Return how many decimal places the values have, None if more than six."""
+    present = values.drop_nulls()
+    for places in range(MAX_DECIMALS + 1):
+        for part in (present.head(1000), present):
+            rounded = part.round(places)
+            if single:
+                # 0.1 in 32 bits is another double than 0.1.
+                rounded = rounded.cast(pl.Float32).cast(pl.Float64)
+            if not (rounded == part).all():
+                break
+        else:
+            return places
+    return None
+
+
+def parse_numbers(values: pl.Series, tokens: Sequence[str]) -> tuple[pl.Series | None, str | None]:
+    """Read texts as Int64 or Float64; also return the token that was read as missing.
+
+    None instead of the numbers if the texts are not all numbers, or would not come back: leading zeros,
+    integers beyond 64 bits.
+    """
+    head = values.head(1000).drop_nulls().str.strip_chars()
+    if not head.is_in([*tokens]).any() and head.cast(pl.Float64, strict=False).null_count():
+        return None, None
+    texts = values.str.strip_chars()
+    token = None
+    if tokens:
+        texts, token = mask_missing(texts, tokens)
+    present = texts.null_count()
+    if present == len(texts) or texts.str.contains(r"^[+-]?0\d|^\+").any():
+        return None, None
+    whole = texts.cast(pl.Int64, strict=False)
+    if whole.null_count() == present:
+        return whole, token
+    numbers = texts.cast(pl.Float64, strict=False)
+    if numbers.null_count() != present or texts.str.contains(r"^[+-]?\d{19,}$").any():
+        return None, None
+    return numbers.fill_nan(None), token
+
+
+def parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
+    """Read texts as moments if all have the same ISO 8601 format and come back unchanged."""
+    present = values.drop_nulls()
+    if not len(present) or not present.head(100).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+        return None, None
+    for form in DATETIME_FORMATS:
+        if (
+            (present.head(100) != parse_datetime(present.head(100), form).dt.to_string(form))
+            .fill_null(True)
+            .any()
+        ):
+            continue
+        moments = parse_datetime(values, form)
+        if moments.null_count() == values.null_count() and (moments.dt.to_string(form) == values).all():
+            return moments, form
+    return None, None
