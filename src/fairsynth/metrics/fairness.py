@@ -411,7 +411,7 @@ def conditional_parity_difference(
     cell = a * n_groups + g
     size = (int(a.max(initial=-1)) + 1) * n_groups
     n = np.bincount(cell, minlength=size).reshape(-1, n_groups).astype(np.float64)
-    hits = np.bincount(cell, weights=y, minlength=size).reshape(-1, n_groups)
+    hits = np.bincount(cell, weights=y, minlength=size).reshape(-1, n_groups).astype(np.float64)
     rates = np.where(n >= max(minimum, 1), _divide(hits, n), np.nan)
     gaps = rate_difference(rates)
     usable = ~np.isnan(gaps)

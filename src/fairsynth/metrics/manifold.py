@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,6 +115,66 @@ def nearest(
     return np.sqrt(distances[rows_, order]), found[rows_, order]
 
 
+class Cloud:
+    """A set of points that remembers the distances within itself, so that they are measured once.
+
+    Parameters
+    ----------
+    rows : array_like of float32, shape (n, d)
+        Encoded rows.
+    k : int, default=5
+        Neighbours that make a ball.
+    name : str, default="rows"
+        For messages.
+
+    Attributes
+    ----------
+    points : ndarray of float32, shape (n, d)
+        The rows.
+    """
+
+    def __init__(self, rows: ArrayLike, *, k: int = 5, name: str = "rows") -> None:
+        self.points = as_points(rows, name)
+        self.k = k
+        self.name = name
+
+    def __len__(self) -> int:
+        """Count the points."""
+        return len(self.points)
+
+    @cached_property
+    def _neighbours(self) -> Floats:
+        if len(self) <= self.k:
+            raise DataError(
+                f"k={self.k} neighbours need more than {self.k} rows; {self.name} has {len(self)}."
+            )
+        return nearest(self.points, self.points, self.k, exclude_self=True)[0]
+
+    @property
+    def nearest_other(self) -> Floats:
+        """Distance of each point to the nearest other one; float64, shape (n,)."""
+        return self._neighbours[:, 0]
+
+    @property
+    def radius(self) -> Floats:
+        """Distance of each point to the k-th nearest other one; float64, shape (n,)."""
+        return self._neighbours[:, -1]
+
+    @cached_property
+    def ball_sizes(self) -> Floats:
+        """Count of other points within each closed ball of that radius, at least k; float64, shape (n,)."""
+        squared_radius = self.radius.astype(np.float32) ** 2
+        sizes = np.empty(len(self))
+        for rows, squared, tolerance in squared_distance_blocks(self.points, self.points):
+            inside = squared <= squared_radius[rows, None] + tolerance
+            sizes[rows] = np.count_nonzero(inside, axis=1) - 1
+        return np.maximum(sizes, self.k)
+
+
+def _cloud(rows: ArrayLike | Cloud, k: int, name: str) -> Cloud:
+    return rows if isinstance(rows, Cloud) else Cloud(rows, k=k, name=name)
+
+
 @dataclass(frozen=True)
 class ManifoldScores:
     """Density, coverage, precision and recall of one set of rows against another."""
@@ -124,7 +185,7 @@ class ManifoldScores:
     recall: float
 
 
-def density_coverage(real: ArrayLike, synthetic: ArrayLike, *, k: int = 5) -> ManifoldScores:
+def density_coverage(real: ArrayLike | Cloud, synthetic: ArrayLike | Cloud, *, k: int = 5) -> ManifoldScores:
     """Measure density and coverage (Naeem 2020), precision and recall (Kynkäänniemi 2019).
 
     With ``r_i`` the distance of real row i to its k-th nearest other real row and ``B_i`` the closed
@@ -139,51 +200,39 @@ def density_coverage(real: ArrayLike, synthetic: ArrayLike, *, k: int = 5) -> Ma
 
     Parameters
     ----------
-    real : array_like of float32, shape (n, d)
+    real : array_like of float32, shape (n, d), or Cloud
         Encoded real rows.
-    synthetic : array_like of float32, shape (m, d)
+    synthetic : array_like of float32, shape (m, d), or Cloud
         Encoded synthetic rows. Take m = n: coverage grows with m.
     k : int, default=5
-        Neighbours that make a ball.
+        Neighbours that make a ball; of no effect on a `Cloud`, which has its own.
 
     Returns
     -------
     ManifoldScores
         A perfect sample without ties has density 1 and, with m = n, coverage about ``1 - 2**-k``.
     """
-    x, y = as_points(real, "real"), as_points(synthetic, "synthetic")
-    if min(len(x), len(y)) <= k:
-        raise DataError(
-            f"k={k} neighbours need more than {k} rows; there are {len(x)} real, {len(y)} synthetic."
-        )
-    radius_x = nearest(x, x, k, exclude_self=True)[0][:, -1].astype(np.float32) ** 2
-    radius_y = nearest(y, y, k, exclude_self=True)[0][:, -1].astype(np.float32) ** 2
-    share = 1.0 / _ball_sizes(x, radius_x, k)
+    x, y = _cloud(real, k, "real"), _cloud(synthetic, k, "synthetic")
+    radius_x, radius_y = x.radius.astype(np.float32) ** 2, y.radius.astype(np.float32) ** 2
+    share = 1.0 / x.ball_sizes
     covered = np.zeros(len(x), dtype=bool)
     recalled = np.zeros(len(x), dtype=bool)
     inside = np.zeros(len(y), dtype=bool)
     density = 0.0
-    for rows, squared, tolerance in squared_distance_blocks(x, y):
-        in_real = squared <= radius_x[rows, None] + tolerance
+    for rows, squared, tolerance in squared_distance_blocks(x.points, y.points):
+        squared -= tolerance
+        in_real = squared <= radius_x[rows, None]
         hits = np.count_nonzero(in_real, axis=1)
         density += float((hits * share[rows]).sum())
         covered[rows] = hits > 0
         inside |= in_real.any(axis=0)
-        recalled[rows] = (squared <= radius_y + tolerance).any(axis=1)
+        recalled[rows] = (squared <= radius_y).any(axis=1)
     return ManifoldScores(
         density=density / len(y),
         coverage=float(covered.mean()),
         precision=float(inside.mean()),
         recall=float(recalled.mean()),
     )
-
-
-def _ball_sizes(x: Matrix, squared_radius: Matrix, k: int) -> Floats:
-    """Count the other rows in each closed ball; at least k."""
-    sizes = np.empty(len(x))
-    for rows, squared, tolerance in squared_distance_blocks(x, x):
-        sizes[rows] = np.count_nonzero(squared <= squared_radius[rows, None] + tolerance, axis=1) - 1
-    return np.maximum(sizes, k)
 
 
 @dataclass(frozen=True)
@@ -216,7 +265,13 @@ class AlphaScores:
     recall_curve: Floats
 
 
-def alpha_precision_beta_recall(real: ArrayLike, synthetic: ArrayLike, *, levels: int = 30) -> AlphaScores:
+def alpha_precision_beta_recall(
+    real: ArrayLike | Cloud,
+    synthetic: ArrayLike | Cloud,
+    *,
+    levels: int = 30,
+    to_real: tuple[Floats, NDArray[np.int64]] | None = None,
+) -> AlphaScores:
     """Measure α-precision, β-recall and authenticity (Alaa et al. 2022, sec. 3 and app. B).
 
     - ``P_α``: share of synthetic rows within the ball around the real mean that holds a share α of the
@@ -234,41 +289,43 @@ def alpha_precision_beta_recall(real: ArrayLike, synthetic: ArrayLike, *, levels
 
     Parameters
     ----------
-    real : array_like of float32, shape (n, d)
+    real : array_like of float32, shape (n, d), or Cloud
         Encoded real rows.
-    synthetic : array_like of float32, shape (m, d)
+    synthetic : array_like of float32, shape (m, d), or Cloud
         Encoded synthetic rows; take m = n.
     levels : int, default=30
         Points of the curves.
+    to_real : tuple of ndarray, optional
+        Distance and index of the nearest real row of each synthetic one, both of shape (m,), where they are
+        known already.
 
     Returns
     -------
     AlphaScores
         Curves and their summaries.
     """
-    x, y = as_points(real, "real"), as_points(synthetic, "synthetic")
-    if len(x) < 2 or len(y) < 2:
-        raise DataError("α-precision needs at least two real and two synthetic rows.")
     from scipy.integrate import trapezoid
 
+    x, y = _cloud(real, 1, "real"), _cloud(synthetic, 1, "synthetic")
     alphas = np.linspace(0, 1, levels)
-    from_real_mean = _radius(x, x.mean(axis=0))
-    precision = (
-        _radius(y, x.mean(axis=0))[:, None] <= np.quantile(from_real_mean, alphas)[None, :] * (1 + 1e-6)
-    ).mean(axis=0)
-    from_synthetic_mean = _radius(y, y.mean(axis=0))
-    own = nearest(x, x, exclude_self=True)[0][:, 0]
-    to_synthetic, match = (v[:, 0] for v in nearest(x, y))
-    close = to_synthetic <= own
+    centre = x.points.mean(axis=0)
+    # A float32 distance that ties with the quantile it defined must not fall outside by rounding.
+    radii = np.quantile(_radius(x.points, centre), alphas) * (1 + 1e-6)
+    precision = (_radius(y.points, centre)[:, None] <= radii[None, :]).mean(axis=0)
+    from_synthetic_mean = _radius(y.points, y.points.mean(axis=0))
+    to_synthetic, match = (v[:, 0] for v in nearest(x.points, y.points))
+    close = to_synthetic <= x.nearest_other
     radii = np.quantile(from_synthetic_mean, alphas) * (1 + 1e-6)
     recall = (close[:, None] & (from_synthetic_mean[match][:, None] <= radii[None, :])).mean(axis=0)
-    to_real, copied = (v[:, 0] for v in nearest(y, x))
+    if to_real is None:
+        distance, index = nearest(y.points, x.points)
+        to_real = distance[:, 0], index[:, 0]
     return AlphaScores(
         delta_precision=1 - 2 * float(trapezoid(np.abs(precision - alphas), alphas)),
         delta_recall=1 - 2 * float(trapezoid(np.abs(recall - alphas), alphas)),
         alpha_precision=float(precision[-1]),
         beta_recall=float(recall[-1]),
-        authenticity=float((to_real > own[copied]).mean()),
+        authenticity=float((to_real[0] > x.nearest_other[to_real[1]]).mean()),
         levels=alphas,
         precision_curve=precision,
         recall_curve=recall,

@@ -19,53 +19,62 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ClosestRecords:
-    """Distances of synthetic rows to the closest train and hold-out record.
+class Share:
+    """A share with its 95 % interval over bootstrap samples."""
 
-    Attributes
-    ----------
-    share : float
-        Share of synthetic rows nearer to a train row than to any hold-out row, ties counted half;
-        .5 is ideal.
-    low, high : float
-        95 % interval of `share` over bootstrap samples of the synthetic rows.
-    to_train, to_holdout : ndarray of float64, shape (n,)
-        The distances.
-    ratio : float
-        Median nearest-neighbour distance ratio to train: nearest over second nearest distance,
-        both 0 counted as 1.
-    """
-
-    share: float
+    value: float
     low: float
     high: float
-    to_train: Floats
-    to_holdout: Floats
-    ratio: float
 
 
-def distance_to_closest_record(
-    train: ArrayLike, holdout: ArrayLike, synthetic: ArrayLike, *, draws: int = 1000, seed: int = 0
-) -> ClosestRecords:
-    """Compare the distance to the closest train record with that to the closest hold-out record.
+def closer_to_train(to_train: ArrayLike, to_holdout: ArrayLike, *, draws: int = 1000, seed: int = 0) -> Share:
+    """Share of synthetic rows nearer to a train row than to any hold-out row, ties counted half.
 
-    ``share = P(d_train < d_holdout) + P(d_train = d_holdout) / 2`` (Platzer and Reutterer 2021).
+    ``P(d_train < d_holdout) + P(d_train = d_holdout) / 2`` (Platzer and Reutterer 2021); .5 is ideal.
 
     Parameters
     ----------
-    train, holdout : array_like of float32, shape (n, d)
-        Encoded real rows, as many of the one as of the other: the larger set would be nearer by chance.
-    synthetic : array_like of float32, shape (m, d)
-        Encoded synthetic rows.
+    to_train, to_holdout : array_like of float, shape (m,)
+        Distance of each synthetic row to its closest train and its closest hold-out record, among
+        *as many* of the one as of the other: the larger set would be nearer by chance.
     draws : int, default=1000
-        Bootstrap samples.
+        Bootstrap samples of the synthetic rows.
     seed : int, default=0
         Of the bootstrap.
 
     Returns
     -------
-    ClosestRecords
-        Share, interval and distances.
+    Share
+        With interval.
+    """
+    a, b = np.asarray(to_train, dtype=np.float64), np.asarray(to_holdout, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
+        raise DataError(f"to_train has shape {a.shape} and to_holdout {b.shape}; give the same rows in both.")
+    won, tied, n = int((a < b).sum()), int((a == b).sum()), len(a)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, np.array([won, tied, n - won - tied]) / n, size=draws)
+    low, high = np.quantile((drawn[:, 0] + drawn[:, 1] / 2) / n, [0.025, 0.975])
+    return Share((won + tied / 2) / n, float(low), float(high))
+
+
+def distance_to_closest_record(
+    train: ArrayLike, holdout: ArrayLike, synthetic: ArrayLike, *, draws: int = 1000, seed: int = 0
+) -> Share:
+    """Compare the distance to the closest train record with that to the closest hold-out record.
+
+    Parameters
+    ----------
+    train, holdout : array_like of float32, shape (n, d)
+        Encoded real rows, as many of the one as of the other.
+    synthetic : array_like of float32, shape (m, d)
+        Encoded synthetic rows.
+    draws, seed
+        As of :func:`closer_to_train`, which does the counting.
+
+    Returns
+    -------
+    Share
+        Share of rows that are nearer to train; .5 is ideal.
     """
     a, b = np.asarray(train), np.asarray(holdout)
     if len(a) != len(b):
@@ -73,20 +82,27 @@ def distance_to_closest_record(
             f"train has {len(a)} rows and hold-out {len(b)}; draw equally many, "
             "or the larger one is nearer by chance."
         )
-    two = min(2, len(a))
-    near = nearest(synthetic, a, two)[0]
-    to_train, to_holdout = near[:, 0], nearest(synthetic, b)[0][:, 0]
-    won = int((to_train < to_holdout).sum())
-    tied = int((to_train == to_holdout).sum())
-    n = len(to_train)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n, np.array([won, tied, n - won - tied]) / n, size=draws)
-    low, high = np.quantile((drawn[:, 0] + drawn[:, 1] / 2) / n, [0.025, 0.975])
-    second = near[:, -1]
-    ratio = np.divide(to_train, second, out=np.ones(n), where=second > 0)
-    return ClosestRecords(
-        (won + tied / 2) / n, float(low), float(high), to_train, to_holdout, float(np.median(ratio))
-    )
+    to_train, to_holdout = nearest(synthetic, a)[0][:, 0], nearest(synthetic, b)[0][:, 0]
+    return closer_to_train(to_train, to_holdout, draws=draws, seed=seed)
+
+
+def nearest_neighbour_ratio(distances: ArrayLike) -> Floats:
+    """Nearest-neighbour distance ratio: distance to the nearest over that to the second nearest record.
+
+    Parameters
+    ----------
+    distances : array_like of float, shape (m, k), k >= 2
+        Ascending distances as of :func:`fairsynth.metrics.manifold.nearest`.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+        In [0, 1]; near 0 the row sits on one single person. 0/0 (a row that two people share) is 1.
+    """
+    d = np.asarray(distances, dtype=np.float64)
+    if d.ndim != 2 or d.shape[1] < 2:
+        raise DataError(f"distances has shape {d.shape}; the ratio needs the two nearest records.")
+    return np.divide(d[:, 0], d[:, 1], out=np.ones(len(d)), where=d[:, 1] > 0)
 
 
 def copies(rows: ArrayLike, reference: ArrayLike) -> float:

@@ -1,0 +1,535 @@
+"""Sections "utility" and "fairness": models trained on each table, judged on the same real test people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fairsynth.data.table import Groups
+from fairsynth.evaluation.context import Context
+from fairsynth.evaluation.downstream import FittedModel, constant_model
+from fairsynth.evaluation.result import Section
+from fairsynth.metrics import fairness, utility
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Predictions = dict[str, dict[str, Floats]]
+
+RATES = ("selection_rate", "base_rate", "tpr", "fpr", "ppv", "accuracy")
+USELESS = "decides the same for everybody: equal, and useless"
+
+
+def train_models(context: Context) -> None:
+    """Train every model on every table, and the constant predictor on the real one."""
+    tables = {"real": context.train.frame} | {s: t.frame for s, t in context.synthetic.items()}
+    rows = context.depth.training_rows
+    for source, frame in tables.items():
+        if frame.height > rows:
+            context.note(
+                f"Models of source {source!r} learned from {rows:,} of {frame.height:,} rows, at random."
+            )
+        some = context.sample(frame, rows, f"training {source}")
+        context.fitted[source] = {}
+        for name in context.models:
+            context.tick(f"train {name} on {source}")
+            context.fitted[source][name] = context.downstream.fit(name, some, seed=context.seed)
+    target = context.task.values(context.train.frame, context.schema)
+    context.fitted["constant"] = {"constant": constant_model(context.task, target)}
+
+
+def score_decisions(context: Context) -> None:
+    """Score utility and group fairness of all trained models on the real test people."""
+    frame = context.test.frame
+    predictions: Predictions = {}
+    for source, models in context.fitted.items():
+        context.tick(f"decide with models of {source}")
+        predictions[source] = {name: model.predict(frame) for name, model in models.items()}
+    context.artifacts.setdefault("predictions", predictions)
+    context.artifacts.setdefault("models", context.fitted)
+    weights = context.rng("people").poisson(1.0, size=(context.depth.ranking_draws, frame.height))
+    people = weights.astype(np.float64)
+    for source, by_model in predictions.items():
+        context.tick(f"score decisions of {source}")
+        if context.task.kind == "regression":
+            _regression(context, source, by_model, people)
+        else:
+            _classification(context, source, by_model, people)
+    _relative(context)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _models(by_model: Iterable[str]) -> list[str]:
+    """Models of a source, with the mean over them last; the constant predictor stands alone as mean."""
+    names = list(by_model)
+    return ["mean"] if names == ["constant"] else [*names, "mean"]
+
+
+# ---------------------------------------------------------------------- classification
+def _classification(context: Context, source: str, by_model: dict[str, Floats], people: Floats) -> None:
+    task = context.task
+    codes = task.values(context.test.frame, context.schema).astype(np.int64)
+    favorable = task.is_favorable(codes)
+    probability = {m: task.probability(p) for m, p in by_model.items()}
+    decision = {m: task.decision(p) for m, p in by_model.items()}
+    _utility(context, source, favorable, probability, decision, people)
+    if task.kind == "multiclass":
+        _multiclass_utility(context, source, codes, by_model)
+    notes = {m: context.fitted[source][m].note for m in by_model}
+    for m, d in decision.items():
+        if d.all() or not d.any():
+            notes[m] = "; ".join(filter(None, (notes[m], USELESS)))
+    for columns in context.attributes:
+        groups = context.test.groups(list(columns))
+        _group_fairness(context, source, favorable, decision, groups, len(columns) > 1, notes)
+        _calibration(context, source, favorable, probability, groups, len(columns) > 1)
+        if task.kind == "multiclass" and len(task.favorable) > 1:
+            for code in task.favorable:
+                chosen = {m: p.argmax(axis=1) == code for m, p in by_model.items()}
+                _group_fairness(
+                    context, source, codes == code, chosen, groups, len(columns) > 1, notes, task.levels[code]
+                )
+
+
+def _joint_counts(favorable: Bools, decision: dict[str, Bools], groups: Ints, size: int) -> Ints:
+    """Count people by group, outcome and the decisions of all models at once.
+
+    Returns
+    -------
+    ndarray of int64, shape (size, 2, 2 ** n_models)
+        Bootstrapping these cells keeps each person's decisions by the several models together.
+    """
+    bits = np.zeros(len(favorable), dtype=np.int64)
+    for d in decision.values():
+        bits = bits * 2 + d
+    width = 2 ** len(decision)
+    cell = (groups * 2 + favorable) * width + bits
+    return np.bincount(cell, minlength=size * 2 * width).reshape(size, 2, width).astype(np.int64)
+
+
+def _of_model(counts: Ints, index: int, models: int) -> Ints:
+    """Reduce joint counts (..., 2, 2 ** models) to the confusion (..., 2, 2) of one model."""
+    split = counts.reshape(*counts.shape[:-1], 2**index, 2, 2 ** (models - index - 1))
+    return split.sum(axis=(-3, -1))
+
+
+def _utility(
+    context: Context,
+    source: str,
+    favorable: Bools,
+    probability: dict[str, Floats],
+    decision: dict[str, Bools],
+    people: Floats,
+) -> None:
+    names, n = list(probability), len(favorable)
+    values = {m: utility.binary_scores(favorable, probability[m], predicted=decision[m]) for m in names}
+    counts = _joint_counts(favorable, decision, np.zeros(n, dtype=np.int64), 1)[0]
+    drawn = fairness.bootstrap_counts(counts, context.depth.draws, context.rng("utility"))
+    samples: dict[str, dict[str, Floats]] = {}
+    for i, m in enumerate(names):
+        confusion = _of_model(drawn, i, len(names))
+        samples[m] = utility.confusion_scores(confusion)
+        samples[m]["selection_rate"] = confusion[..., 1].sum(axis=-1) / confusion.sum(axis=(-2, -1))
+        samples[m]["auroc"] = utility.bootstrap_auroc(favorable, probability[m], people)
+        samples[m]["brier"] = (people @ (probability[m] - favorable) ** 2) / people.sum(axis=1)
+        values[m]["selection_rate"] = float(decision[m].mean())
+    multiclass = context.task.kind == "multiclass"
+    for metric in (*utility.BINARY_METRICS, "selection_rate"):
+        if multiclass and metric in ("accuracy", "balanced_accuracy", "brier"):
+            continue  # these are about all classes, see _multiclass_utility
+        section: Section = "fairness" if metric == "selection_rate" else "utility"
+        for m in _models(probability):
+            of = names if m == "mean" else [m]
+            draws = [samples[k][metric] for k in of] if metric in samples[of[0]] else []
+            value = _mean([values[k][metric] for k in of])
+            context.add(
+                section,
+                metric,
+                value,
+                source=source,
+                model=m,
+                n=n,
+                interval=fairness.interval(np.mean(draws, axis=0)) if draws else None,
+                note=None if value is not None else "the test people have one class only",
+            )
+
+
+def _multiclass_utility(context: Context, source: str, codes: Ints, by_model: dict[str, Floats]) -> None:
+    values = {m: utility.multiclass_scores(codes, p) for m, p in by_model.items()}
+    for metric in next(iter(values.values())):
+        for m in _models(by_model):
+            of = list(by_model) if m == "mean" else [m]
+            context.add(
+                "utility",
+                metric,
+                _mean([values[k][metric] for k in of]),
+                source=source,
+                model=m,
+                n=len(codes),
+            )
+
+
+def _group_fairness(
+    context: Context,
+    source: str,
+    favorable: Bools,
+    decision: dict[str, Bools],
+    groups: Groups,
+    joint: bool,
+    notes: dict[str, str | None],
+    label: str | None = None,
+) -> None:
+    names, size = list(decision), len(groups.names)
+    counts = _joint_counts(favorable, decision, groups.codes, size)
+    drawn = fairness.bootstrap_counts(counts, context.depth.draws, context.rng("fairness"))
+    n_of = counts.sum(axis=(1, 2))
+    large = n_of >= context.minimum_group
+    # One tiny joint group must not decide the headline; of single attributes every group counts.
+    kept = large if joint and large.sum() >= 2 else n_of > 0
+    said = _group_note(context, groups, n_of, kept)
+    confusion = [_of_model(counts, i, len(names)) for i in range(len(names))]
+    samples = [_of_model(drawn, i, len(names)) for i in range(len(names))]
+    where: dict[str, Any] = {"source": source, "attribute": groups.attribute, "label": label}
+    parities = [fairness.parity(c[kept]) for c in confusion]
+    sampled = [fairness.parity(s[:, kept]) for s in samples]
+    for metric in fairness.PARITY_METRICS:
+        for m in _models(decision):
+            of = range(len(names)) if m == "mean" else [names.index(m)]
+            value = float(np.mean([parities[i][metric] for i in of]))
+            why = [notes[names[i]] for i in of]
+            context.add(
+                "fairness",
+                metric,
+                value,
+                interval=fairness.interval(np.mean([sampled[i][metric] for i in of], axis=0)),
+                model=m,
+                n=int(n_of[kept].sum()),
+                note="; ".join(dict.fromkeys(filter(None, (*why, said, _undefined(value))))) or None,
+                **where,
+            )
+    _worst_groups(context, confusion, kept, names, where, said, _models(decision))
+    other = large if not np.array_equal(kept, large) and large.sum() >= 2 else n_of > 0
+    if not np.array_equal(other, kept):
+        suffix = "large_groups" if np.array_equal(other, large) else "all_groups"
+        for metric in ("dpr", "eor"):
+            for m in _models(decision):
+                of = range(len(names)) if m == "mean" else [names.index(m)]
+                value = float(np.mean([fairness.parity(confusion[i][other])[metric] for i in of]))
+                note = _group_note(context, groups, n_of, other)
+                context.add("fairness", f"{metric}_{suffix}", value, model=m, note=note, **where)
+    rates = [fairness.group_rates(c) for c in confusion]
+    rate_samples = [fairness.group_rates(s) for s in samples]
+    for metric in RATES:
+        for m in _models(decision):
+            of = range(len(names)) if m == "mean" else [names.index(m)]
+            value_of = np.mean([getattr(rates[i], metric) for i in of], axis=0)
+            draws = np.mean([getattr(rate_samples[i], metric) for i in of], axis=0)
+            for g in np.flatnonzero(n_of):
+                context.add(
+                    "fairness",
+                    metric,
+                    float(value_of[g]),
+                    interval=fairness.interval(draws[:, g]),
+                    group=groups.names[g],
+                    model=m,
+                    n=int(n_of[g]),
+                    note=_rate_note(context, float(value_of[g]), int(n_of[g])),
+                    **where,
+                )
+
+
+def _undefined(value: float) -> str | None:
+    return "fewer than two groups have this rate" if np.isnan(value) else None
+
+
+def _rate_note(context: Context, value: float, n: int) -> str | None:
+    if np.isnan(value):
+        return "0/0: nobody in the group to count"
+    return f"only {n} people" if n < context.minimum_group else None
+
+
+def _group_note(context: Context, groups: Groups, n_of: Ints, kept: Bools) -> str | None:
+    """Say which groups were left out, which are tiny, and which have nobody among the test people."""
+    left = [f"{groups.names[g]} ({n_of[g]})" for g in np.flatnonzero((n_of > 0) & ~kept)]
+    tiny = [f"{groups.names[g]} ({n_of[g]})" for g in np.flatnonzero(kept & (n_of < context.minimum_group))]
+    parts = []
+    if left:
+        parts.append(f"groups of fewer than {context.minimum_group} people left out: {', '.join(left)}")
+    if tiny:
+        parts.append(f"rests on groups of fewer than {context.minimum_group} people: {', '.join(tiny)}")
+    return "; ".join(parts) or None
+
+
+def _worst_groups(
+    context: Context,
+    confusion: list[Ints],
+    kept: Bools,
+    names: list[str],
+    where: dict[str, Any],
+    said: str | None,
+    models: list[str],
+) -> None:
+    """Score the worst-off group against everybody (ours, after Kearns et al. 2018)."""
+    ratio, accuracy = [], []
+    for c in confusion:
+        rates = fairness.group_rates(c[kept])
+        overall = c[..., 1].sum() / max(c.sum(), 1)
+        ratio.append(float(np.nanmin(rates.selection_rate)) / overall if overall > 0 else 1.0)
+        accuracy.append(float(np.nanmin(rates.accuracy)))
+    for metric, values in (("worst_group_rate_ratio", ratio), ("worst_group_accuracy", accuracy)):
+        for m in models:
+            value = float(np.mean(values)) if m == "mean" else values[names.index(m)]
+            context.add("fairness", metric, value, model=m, note=said, **where)
+
+
+def _calibration(
+    context: Context,
+    source: str,
+    favorable: Bools,
+    probability: dict[str, Floats],
+    groups: Groups,
+    joint: bool,
+) -> None:
+    """Score calibration within groups; the gap is between mean over-estimates of groups large enough."""
+    present = np.flatnonzero(groups.counts)
+    large = [g for g in present if groups.counts[g] >= context.minimum_group]
+    errors: dict[str, dict[int, float]] = {}
+    gaps: dict[str, float] = {}
+    for m, p in probability.items():
+        errors[m] = {}
+        bias = {}
+        for g in present:
+            mine = groups.codes == g
+            errors[m][int(g)] = fairness.calibration_error(favorable[mine], p[mine])
+            bias[int(g)] = float((p[mine] - favorable[mine]).mean())
+        chosen = [bias[int(g)] for g in (large if len(large) >= 2 else present)]
+        gaps[m] = max(chosen) - min(chosen) if len(chosen) >= 2 else float("nan")
+    for m in _models(probability):
+        of = list(probability) if m == "mean" else [m]
+        where: dict[str, Any] = {"source": source, "model": m, "attribute": groups.attribute}
+        value = float(np.mean([gaps[k] for k in of]))
+        note = "difference between groups of mean P(favorable) minus observed share"
+        context.add("fairness", "calibration_gap", value, note=note, **where)
+        for g in present:
+            n = int(groups.counts[g])
+            context.add(
+                "fairness",
+                "calibration_error",
+                float(np.mean([errors[k][int(g)] for k in of])),
+                group=groups.names[g],
+                n=n,
+                note=_rate_note(context, 0.0, n),
+                **where,
+            )
+
+
+# ---------------------------------------------------------------------- regression
+def _regression(context: Context, source: str, by_model: dict[str, Floats], people: Floats) -> None:
+    target = context.task.values(context.test.frame, context.schema)
+    known = ~np.isnan(target)
+    values = {m: utility.regression_scores(target[known], p[known]) for m, p in by_model.items()}
+    weight = people[:, known]
+    error = {m: (weight @ np.abs(p - target)[known]) / weight.sum(axis=1) for m, p in by_model.items()}
+    for metric in ("r2", "mae", "rmse"):
+        for m in _models(by_model):
+            of = list(by_model) if m == "mean" else [m]
+            draws = np.mean([error[k] for k in of], axis=0) if metric == "mae" else None
+            context.add(
+                "utility",
+                metric,
+                _mean([values[k][metric] for k in of]),
+                source=source,
+                model=m,
+                n=int(known.sum()),
+                interval=None if draws is None else fairness.interval(draws),
+            )
+    for columns in context.attributes:
+        groups = context.test.groups(list(columns))
+        _numeric_fairness(context, source, by_model, groups, target, known)
+
+
+def _numeric_fairness(
+    context: Context,
+    source: str,
+    by_model: dict[str, Floats],
+    groups: Groups,
+    target: Floats,
+    known: Bools,
+) -> None:
+    present = np.flatnonzero(groups.counts)
+    large = [g for g in present if groups.counts[g] >= context.minimum_group]
+    compared = large if " × " in groups.attribute and len(large) >= 2 else list(present)
+    mask = np.isin(groups.codes, compared)
+    left = [f"{groups.names[g]} ({groups.counts[g]})" for g in present if g not in compared]
+    said = f"small groups left out: {', '.join(left)}" if left else None
+    where: dict[str, Any] = {"source": source, "attribute": groups.attribute}
+    for m in _models(by_model):
+        of = [by_model[k] for k in (by_model if m == "mean" else [m])]
+        several = len(compared) >= 2
+        for metric, function in (
+            ("mean_gap", fairness.mean_gap),
+            ("distribution_gap", fairness.distribution_gap),
+        ):
+            value = float(np.mean([function(p[mask], groups.codes[mask]) for p in of])) if several else None
+            note = said if several else "fewer than two groups among the test people"
+            context.add("fairness", metric, value, model=m, note=note, n=int(mask.sum()), **where)
+        for g in present:
+            mine = groups.codes == g
+            n = int(mine.sum())
+            mean = float(np.mean([p[mine].mean() for p in of]))
+            note = _rate_note(context, 0.0, n)
+            context.add(
+                "fairness", "mean_prediction", mean, model=m, group=groups.names[g], n=n, note=note, **where
+            )
+            some = mine & known
+            mae = float(np.mean([np.abs(p - target)[some].mean() for p in of])) if some.any() else None
+            context.add("fairness", "mae", mae, model=m, group=groups.names[g], n=n, note=note, **where)
+
+
+# ---------------------------------------------------------------------- relative to real
+RELATIVE = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "r2")
+
+
+def _relative(context: Context) -> None:
+    """Divide each synthetic utility number by the one trained on real rows; compare the models' ranking."""
+    of: dict[tuple[str, str | None], dict[str | None, float | None]] = {}
+    for s in context.scores:
+        if s.section == "utility" and s.column is None:
+            of.setdefault((s.metric, s.source), {})[s.model] = s.value
+    ranked = "r2" if context.task.kind == "regression" else "auroc"
+    for source in context.synthetic:
+        for metric in RELATIVE:
+            real, own = of.get((metric, "real"), {}), of.get((metric, source), {})
+            for model, value in own.items():
+                base = real.get(model)
+                if value is None or base is None or base <= 0:
+                    if (metric, source) in of:
+                        why = "not defined: the score on real rows is missing, zero or negative"
+                        context.add(
+                            "utility", f"relative_{metric}", None, source=source, model=model, note=why
+                        )
+                    continue
+                context.add("utility", f"relative_{metric}", value / base, source=source, model=model)
+        real, own = of.get((ranked, "real"), {}), of.get((ranked, source), {})
+        pairs = [
+            (real[m], own[m]) for m in context.models if real.get(m) is not None and own.get(m) is not None
+        ]
+        agreement = utility.rank_agreement(*zip(*pairs, strict=True)) if len(pairs) >= 2 else None
+        note = f"Kendall's tau over {len(pairs)} model families, by {ranked}"
+        context.add("utility", "ranking_agreement", agreement, source=source, note=note, n=len(pairs))
+
+
+# ---------------------------------------------------------------------- flips
+def score_flips(context: Context) -> None:
+    """Flip the sensitive attribute of real test people and see whose decision changes (FTU, flip rate)."""
+    if context.task.kind == "regression":
+        return
+    frame = context.sample(context.test.frame, context.depth.flip_rows, "flips")
+    table = context.test.replace(frame)
+    for columns in context.attributes:
+        if len(columns) > 1 and not context.depth.flip_joint:
+            continue
+        groups = table.groups(list(columns))
+        worlds = _worlds(context, frame, columns)
+        if len(worlds) < 2:
+            continue
+        for source, models in context.fitted.items():
+            if source == "constant":
+                continue
+            context.tick(f"flip {groups.attribute} for models of {source}")
+            ftu, flips = [], []
+            for model in models.values():
+                decisions = [context.task.decision(model.predict(world)) for world in worlds]
+                ftu.append(fairness.fairness_through_unawareness(decisions))
+                flips.append(fairness.counterfactual_flip_rate(decisions))
+            for metric, values in (("ftu", ftu), ("counterfactual_flip_rate", flips)):
+                for name, value in [*zip(models, values, strict=True), ("mean", float(np.mean(values)))]:
+                    context.add(
+                        "fairness",
+                        metric,
+                        value,
+                        source=source,
+                        model=name,
+                        attribute=groups.attribute,
+                        n=frame.height,
+                        note=f"between {len(worlds)} levels",
+                    )
+
+
+def _worlds(context: Context, frame: pl.DataFrame, columns: tuple[str, ...]) -> list[pl.DataFrame]:
+    """Return the test people with the sensitive columns set to each combination that real rows hold."""
+    train = context.train.frame
+    groups = context.train.groups(list(columns))
+    worlds = []
+    for code in np.flatnonzero(groups.counts):
+        rows = train.filter(pl.Series(groups.codes == code))
+        changes = []
+        for name in columns:
+            column, values = context.schema[name], rows[name]
+            if column.edges is not None:
+                middle = values.median()
+                if middle is not None and column.kind == "integer":
+                    middle = round(float(middle))  # type: ignore[arg-type]
+                level = middle
+            else:
+                level = values[0]
+            changes.append(pl.lit(level, dtype=frame[name].dtype).alias(name))
+        worlds.append(frame.with_columns(changes))
+    return worlds
+
+
+def score_importances(context: Context) -> None:
+    """Compare what drives LightGBM trained on real and on synthetic rows, by permutation on test people.
+
+    Importance is the loss of AUROC (of R², for numbers) when one column is permuted among the test people
+    (Breiman 2001); the permutations are the same for all sources.
+    """
+    if "lightgbm" not in context.models:
+        return
+    frame = context.sample(context.test.frame, 4_000, "importances")
+    target = context.task.values(frame, context.schema)
+
+    def quality(model: FittedModel, rows: pl.DataFrame) -> float:
+        prediction = model.predict(rows)
+        if context.task.kind == "regression":
+            known = ~np.isnan(target)
+            return utility.regression_scores(target[known], prediction[known])["r2"] or 0.0
+        return utility.auroc(context.task.is_favorable(target), context.task.probability(prediction))
+
+    orders = {c: context.rng(f"permute {c}").permutation(frame.height) for c in context.downstream.columns}
+    importance: dict[str, list[float]] = {}
+    for source in ["real", *context.synthetic]:
+        context.tick(f"importances of {source}")
+        model = context.fitted[source]["lightgbm"]
+        whole = quality(model, frame)
+        importance[source] = []
+        for column, order in orders.items():
+            drop = whole - quality(model, frame.with_columns(frame[column][order]))
+            importance[source].append(drop)
+            context.add(
+                "utility",
+                "permutation_importance",
+                drop,
+                source=source,
+                model="lightgbm",
+                column=column,
+                n=frame.height,
+            )
+    for source in context.synthetic:
+        agreement = utility.rank_agreement(importance["real"], importance[source])
+        context.add(
+            "utility",
+            "importance_agreement",
+            agreement,
+            source=source,
+            note="Kendall's tau of LightGBM's permutation importances, real against synthetic",
+            n=len(orders),
+        )
