@@ -1,0 +1,185 @@
+"""The command that judges a synthetic table: ``evaluate``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairsynth.cli.app import command, note
+from fairsynth.cli.options import (
+    DomainOption,
+    EdgesOption,
+    FavorableOption,
+    IdentifierOption,
+    KindOption,
+    MissingOption,
+    SchemaOption,
+    SeedOption,
+    SensitiveOption,
+    TargetOption,
+    open_table,
+    pairs,
+    progress_bar,
+    writable,
+)
+from fairsynth.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fairsynth.data.table import Table
+    from fairsynth.evaluation.result import Evaluation
+
+# A name, not a path and not the scheme of an address.
+_NAMED = re.compile(r"[\w .-]+=.")
+
+
+@command("evaluate")
+def evaluate(
+    real: Annotated[
+        str, typer.Option("--real", metavar="TRAIN", help="The real rows that were learned from.")
+    ],
+    test: Annotated[str, typer.Option("--test", metavar="TEST", help="Real rows that nothing has seen.")],
+    synthetic: Annotated[
+        list[str],
+        typer.Option("--synthetic", metavar="SYN", help="The table to judge; several as NAME=FILE each."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="The model file, which knows target, groups and kinds."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="HTML", help="Write the report: one HTML file.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--json", metavar="JSON", help="Write every score as JSON.")
+    ] = None,
+    target: TargetOption = None,
+    favorable: FavorableOption = None,
+    sensitive: SensitiveOption = None,
+    schema: SchemaOption = None,
+    seed: SeedOption = 0,
+    depth: Annotated[
+        str, typer.Option("--depth", metavar="DEPTH", help="How much is measured: quick, core or full.")
+    ] = "core",
+    downstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--downstream",
+            metavar="NAME",
+            help="Model to train on the rows: lightgbm, logistic_regression, random_forest. [default: all]",
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the models.")] = 2,
+    edges: EdgesOption = None,
+    domain: DomainOption = None,
+    identifier: IdentifierOption = None,
+    missing: MissingOption = None,
+    kind: KindOption = None,
+) -> None:
+    """Measure how fair, useful, faithful and private a synthetic table is."""
+    for path in (report, scores):
+        if path is not None:
+            writable(path)
+    roles: dict[str, Any] = {
+        "target": target,
+        "favorable": favorable,
+        "sensitive": sensitive,
+        "edges": edges,
+        "domain": domain,
+        "identifier": identifier,
+        "missing": missing,
+        "kind": kind,
+        "schema": schema,
+    }
+    if model is not None:
+        if given := [f"--{name}" for name, value in roles.items() if value]:
+            raise SettingsError(
+                f"--model says what the columns are; leave out {', '.join(given)}, or --model."
+            )
+        train, meta = _as_learned(real, model)
+    else:
+        if schema is None and not (target and favorable and sensitive):
+            raise SettingsError(
+                "what the columns are is not known: give --model, or --target, --favorable and --sensitive "
+                "(or a --schema that has them)."
+            )
+        train, meta = open_table(real, **roles), {}
+
+    judged = tables_to_judge(synthetic)
+
+    from fairsynth.evaluation.downstream import MODELS
+    from fairsynth.evaluation.evaluate import evaluate as run
+
+    with progress_bar() as progress:
+        evaluation = run(
+            train,
+            test,
+            judged,
+            seed=seed,
+            depth=depth,
+            threads=threads,
+            generator_info=meta,
+            progress=progress,
+            models=tuple(downstream or MODELS),
+        )
+    show(evaluation.summary())
+    write_results(evaluation, report, scores)
+
+
+def tables_to_judge(given: list[str]) -> str | dict[str, str]:
+    """Read one table, or several of the form NAME=FILE.
+
+    Raises
+    ------
+    SettingsError
+        If there are several and one has no name, or a name comes twice.
+    """
+    if len(given) == 1 and (Path(given[0]).exists() or not _NAMED.match(given[0])):
+        return given[0]
+    if bare := [text for text in given if not _NAMED.match(text)]:
+        raise SettingsError(f"--synthetic {bare[0]}: several tables need names: --synthetic NAME={bare[0]}.")
+    return pairs(given, "--synthetic")
+
+
+def write_results(evaluation: Evaluation, report: Path | None, scores: Path | None) -> None:
+    """Write the scores and the report where they are wanted, each whole or not at all."""
+    from fairsynth.files import atomic_path, write_text
+
+    if scores is not None:
+        write_text(scores, evaluation.to_json() + "\n")
+        note(f"Wrote {scores}.")
+    if report is not None:
+        with atomic_path(report) as part:
+            evaluation.to_html(part)
+        note(f"Wrote {report}. Open it in a browser; it needs no network.")
+
+
+def generator_info(generator: Any) -> dict[str, Any]:
+    """Say what a generator was and what was asked of it, for the report."""
+    info: dict[str, Any] = {"model": type(generator).__name__}
+    if generator.fairness is not None:
+        info |= generator.fairness.to_dict()
+    return info
+
+
+def _as_learned(real: str, model: Path) -> tuple[Table, dict[str, Any]]:
+    """Read the training rows with the schema of the model, and say what the model was asked for."""
+    from fairsynth.data.table import Table
+    from fairsynth.generators.base import load_generator
+
+    generator = load_generator(model)
+    return Table(real, schema=generator.schema_), generator_info(generator)
+
+
+def show(renderable: Any) -> None:
+    """Print a Rich table on standard output, as wide as it is where that is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(renderable)

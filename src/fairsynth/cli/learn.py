@@ -1,0 +1,187 @@
+"""Commands that learn: ``fit`` and ``distill``."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fairsynth.cli.app import command, note
+from fairsynth.cli.options import (
+    DomainOption,
+    EdgesOption,
+    FavorableOption,
+    IdentifierOption,
+    KindOption,
+    MissingOption,
+    SchemaOption,
+    SeedOption,
+    SensitiveOption,
+    TargetOption,
+    open_table,
+    progress_bar,
+    typed_settings,
+    writable,
+)
+from fairsynth.errors import SettingsError
+from fairsynth.fairness import Criterion
+
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="DIR",
+        help="Where the work is kept, to go on from if it is killed. [default: MODEL.checkpoint, "
+        "removed at the end]",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; see `fairsynth models NAME`."),
+]
+ModelOutput = Annotated[
+    Path, typer.Option("-o", "--output", metavar="MODEL", help="The model file to write.")
+]
+
+
+@command("fit")
+def fit(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A file, or duckdb:///file.db?query=…")],
+    output: ModelOutput,
+    target: TargetOption = None,
+    favorable: FavorableOption = None,
+    sensitive: SensitiveOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="The method; see `fairsynth models`.")
+    ] = None,
+    criterion: Annotated[
+        Criterion | None,
+        typer.Option("--criterion", help="The fairness that is wanted. [default: demographic_parity]"),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            metavar="0..1",
+            help="How much of it: 0 is faithful, bias and all, 1 the fairest. [default: 1]",
+        ),
+    ] = None,
+    schema: SchemaOption = None,
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+    edges: EdgesOption = None,
+    domain: DomainOption = None,
+    identifier: IdentifierOption = None,
+    missing: MissingOption = None,
+    kind: KindOption = None,
+    checkpoint: CheckpointOption = None,
+) -> None:
+    """Learn a fair generator from a table.
+
+    Killed in the middle, the same command goes on from where it was.
+    """
+    writable(output)
+    method, chosen = _method(model, settings, criterion, strength, seed)
+    opened = open_table(
+        table,
+        schema=schema,
+        target=target,
+        favorable=favorable,
+        sensitive=sensitive,
+        edges=edges,
+        domain=domain,
+        identifier=identifier,
+        missing=missing,
+        kind=kind,
+    )
+    began = time.monotonic()
+    generator = method(**chosen)
+    with _checkpoint(output, checkpoint) as folder:
+        with progress_bar() as progress:
+            generator.fit(opened, progress=progress, checkpoint=folder)
+        generator.save(output)
+    took = time.monotonic() - began
+    note(f"Wrote {output}: {method.__name__} learned from {len(opened):,} rows in {took:.0f} s.")
+
+
+def _method(
+    name: str | None,
+    settings: list[str] | None,
+    criterion: Criterion | None,
+    strength: float | None,
+    seed: int,
+) -> tuple[Any, dict[str, Any]]:
+    """Find the method's class, and the arguments that the options make for it."""
+    from fairsynth.fairness import Fairness
+    from fairsynth.generators.registry import DEFAULT_GENERATOR, get_generator_class
+
+    name = name or DEFAULT_GENERATOR
+    method = get_generator_class(name)
+    defaults = method().get_params()
+    fixed = {"fairness", "seed"} & set(defaults)
+    own = {key: value for key, value in defaults.items() if key not in fixed}
+    chosen = typed_settings(settings, own, name)
+    if "seed" in fixed:
+        chosen["seed"] = seed
+    if criterion is not None or strength is not None:
+        if "fairness" not in fixed:
+            raise SettingsError(
+                f"{name} knows no fairness to ask for; leave out --criterion and --strength, or choose a "
+                "method of `fairsynth models` that has criteria."
+            )
+        base = defaults["fairness"] or Fairness()
+        chosen["fairness"] = Fairness(
+            criterion=base.criterion if criterion is None else criterion,
+            strength=base.strength if strength is None else strength,
+        )
+    return method, chosen
+
+
+@command("distill")
+def distill(
+    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="A model file that `fit` wrote.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="STUDENT", help="The model file to write.")
+    ],
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+    checkpoint: CheckpointOption = None,
+) -> None:
+    """Make a small student from a teacher's file alone, without any data (Fair4Free)."""
+    from fairsynth.generators.fair4free import Fair4Free
+
+    writable(output)
+    if output.exists() and teacher.exists() and output.samefile(teacher):
+        raise SettingsError(f"{output} is the teacher itself; give the student a file of its own with -o.")
+    own = {key: value for key, value in Fair4Free().get_params().items() if key not in ("fairness", "seed")}
+    chosen = typed_settings(settings, own, "Fair4Free")
+    began = time.monotonic()
+    with _checkpoint(output, checkpoint) as folder:
+        with progress_bar() as progress:
+            student = Fair4Free(**chosen).distill(teacher, seed=seed, progress=progress, checkpoint=folder)
+        student.save(output)
+    note(f"Wrote {output}: distilled from {teacher} alone in {time.monotonic() - began:.0f} s.")
+
+
+@contextmanager
+def _checkpoint(output: Path, given: Path | None) -> Iterator[Path]:
+    """Lend the folder that a fit resumes from; the one beside the model goes when the model stands."""
+    folder = given if given is not None else output.with_name(output.name + ".checkpoint")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        note(f"There is a checkpoint in {folder}: an earlier run of the same work goes on from it.")
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # only if nothing was kept in it yet
+        if folder.exists():
+            note(f"The same command goes on from {folder}.")
+        raise
+    if given is None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,233 @@
+"""What several commands share: the table's roles, pairs of the form NAME=VALUE, and where output goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairsynth.cli.app import state
+from fairsynth.errors import SchemaError, SettingsError
+
+if TYPE_CHECKING:
+    from fairsynth.data.schema import Schema
+    from fairsynth.data.table import Table
+    from fairsynth.progress import Progress
+
+TargetOption = Annotated[
+    str | None, typer.Option("--target", metavar="COL", help="The column a later model predicts.")
+]
+FavorableOption = Annotated[
+    list[str] | None,
+    typer.Option("--favorable", metavar="VALUE", help="Value of the target that is good for the person."),
+]
+SensitiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sensitive", metavar="COL", help="Sensitive column; several make groups of their joint levels."
+    ),
+]
+EdgesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edges", metavar="COL=25,60", help="Where the groups of a numeric sensitive column are cut."
+    ),
+]
+DomainOption = Annotated[
+    str | None,
+    typer.Option("--domain", metavar="COL", help="The column that says which source a row is from."),
+]
+IdentifierOption = Annotated[
+    list[str] | None,
+    typer.Option("--identifier", metavar="COL", help="A column that is never learned: names, numbers."),
+]
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option("--missing", metavar="MARK", help="A text that means “missing”, such as “?”."),
+]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="COL=KIND", help="Kind of a column, where the inferred one is wrong."),
+]
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="A schema as JSON (of `fairsynth schema -o`, or SDV metadata)."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides every random choice.")]
+
+
+def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
+    """Split texts of the form NAME=VALUE at the first equals sign.
+
+    Raises
+    ------
+    SettingsError
+        If there is none, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"{option} {text!r} is not of the form NAME=VALUE.")
+        if name in found:
+            raise SettingsError(f"{option} names {name!r} twice; give it once.")
+        found[name] = value
+    return found
+
+
+def typed_settings(given: Iterable[str] | None, defaults: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Read ``--set key=value`` in the type of the method's own defaults.
+
+    Parameters
+    ----------
+    given : iterable of str or None
+        The texts after ``--set``.
+    defaults : mapping
+        The method's hyper-parameters and their defaults.
+    method : str
+        Its name, for messages.
+
+    Raises
+    ------
+    SettingsError
+        If a key is not one of the method's, or a value is of another type.
+    """
+    settings: dict[str, Any] = {}
+    for name, text in pairs(given, "--set").items():
+        if name not in defaults:
+            known = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(defaults.items()))
+            raise SettingsError(f"--set {name}: {method} has no such setting; it has {known or 'none'}.")
+        settings[name] = _typed(name, text, defaults[name])
+    return settings
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return str(value)
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text  # a bare word; quoting it for JSON inside of a shell's quotes is nobody's wish
+    if isinstance(default, str):
+        return value if isinstance(value, str) else text
+    if isinstance(value, list):
+        value = tuple(value)
+    wanted: tuple[type, ...] = {
+        bool: (bool,),
+        int: (int,),
+        float: (float, int),
+        tuple: (tuple,),
+        list: (tuple,),
+        dict: (dict,),
+    }.get(type(default), (object,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool | None)):
+        raise SettingsError(
+            f"--set {name}={text}: {name} is {_shown(default)} by default, so a {wanted[0].__name__} is "
+            "needed (written as in JSON)."
+        )
+    return float(text) if isinstance(default, float) else value
+
+
+def read_schema(path: Path) -> Schema:
+    """Read a schema or SDV metadata from a JSON file.
+
+    Raises
+    ------
+    SchemaError
+        If there is no such file, or it is no schema; the message names the file.
+    """
+    from fairsynth.data.schema import Schema
+
+    try:
+        return Schema.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, SchemaError) as error:
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        raise SchemaError(f"{path}: {told or error}") from error
+
+
+def open_table(
+    data: str,
+    *,
+    schema: Path | None = None,
+    target: str | None = None,
+    favorable: Sequence[str] | None = None,
+    sensitive: Sequence[str] | None = None,
+    edges: Sequence[str] | None = None,
+    domain: str | None = None,
+    identifier: Sequence[str] | None = None,
+    missing: Sequence[str] | None = None,
+    kind: Sequence[str] | None = None,
+) -> Table:
+    """Read a table with the roles that the options give it."""
+    from fairsynth.data.table import Table
+
+    roles: dict[str, Any] = {}
+    if target is not None:
+        roles["target"] = target
+    if favorable:
+        roles["favorable"] = tuple(favorable)
+    cuts = {name: _numbers(name, text) for name, text in pairs(edges, "--edges").items()}
+    if sensitive:
+        if unknown := set(cuts) - set(sensitive):
+            raise SettingsError(f"--edges names {min(unknown)!r}, which is not given as --sensitive.")
+        roles["sensitive"] = {name: cuts.get(name) for name in sensitive} if cuts else tuple(sensitive)
+    elif cuts:
+        raise SettingsError("--edges says where groups are cut, but no column is given as --sensitive.")
+    if domain is not None:
+        roles["domain"] = domain
+    if identifier:
+        roles["identifiers"] = tuple(identifier)
+    if missing:
+        roles["missing"] = tuple(missing)
+    if kind:
+        roles["kinds"] = pairs(kind, "--kind")
+    return Table(data, schema=None if schema is None else read_schema(schema), **roles)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"--edges {name}={text}: numbers with commas between are needed.") from None
+
+
+def writable(path: Path) -> None:
+    """Find out before the work, not after it, whether its result can be written to `path`.
+
+    Raises
+    ------
+    OSError
+        If it cannot.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(21, "This is a folder, and a file is to be written there", str(path))
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    # Asking for the rights is not enough: a disk can be full or read-only.
+    try:
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    os.close(handle)
+    os.unlink(name)
+
+
+def progress_bar() -> AbstractContextManager[Progress]:
+    """Return the bar that long commands show, silent with ``--quiet``."""
+    from fairsynth.progress import bar
+
+    return bar(quiet=state.quiet)
