@@ -1,0 +1,466 @@
+"""A table as states: every column a finite set of states, each with a law of its own, and back.
+
+Networks here see a row as one state per column. A level is a state, a missing value is a state, and a number
+is either an *atom* (a value that many rows share, such as 0 or 40) or falls into an *interval*. The number that
+comes back is drawn inside its interval, on the grid of the values seen (integers, two decimals, whole days),
+so columns are not binned away: 23.41 stays a possible value, and 23.413 stays an impossible one.
+
+Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
+intervals are means over neighbouring order statistics, within the range that the schema remembers.
+The piecewise uniform law is ours; the published teacher cuts numbers into bins and stays there
+(FairDisCo, KDD 2022, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from fairsynth.data.canonical import canonical_dtype
+from fairsynth.data.schema import MICROSECONDS, Column, Schema
+from fairsynth.data.table import Table
+from fairsynth.errors import DataError
+
+#: A number is a state of its own only if at least this many rows share it.
+MIN_SHARED = 5
+#: Columns with at most this many distinct numbers keep every shared one as a state.
+FEW_NUMBERS = 128
+#: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on).
+ATOM_SHARE = 0.005
+#: Rows that an interval should hold at least.
+ROWS_PER_INTERVAL = 20
+#: Levels beyond the most frequent ones share states; see `LevelStates`.
+MAX_LEVELS = 2000
+SHARED_LEVEL_STATES = 48
+#: Further apart than any two values inside one state.
+_FAR = float(2**40)
+
+
+class LevelStates(BaseModel):
+    """States of a categorical or boolean column.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    n_levels : int
+        Levels in the schema; booleans have two.
+    missing : bool
+        Whether the last state is "missing".
+    order : tuple of int
+        Empty while every level is a state. In columns of more than `MAX_LEVELS` levels: the levels by
+        falling frequency; the first are states of their own, the others share `SHARED_LEVEL_STATES` states, in
+        which a level is drawn by its frequency.
+    weights : tuple of float
+        Frequencies belonging to `order`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["levels"] = "levels"
+    name: str
+    n_levels: int = Field(ge=1)
+    missing: bool
+    order: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> LevelStates:
+        if self.order and (
+            sorted(self.order) != list(range(self.n_levels)) or len(self.weights) != self.n_levels
+        ):
+            raise ValueError(f"column {self.name!r}: the order of the levels is no permutation of them")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of states."""
+        return (min(self.n_levels, MAX_LEVELS + SHARED_LEVEL_STATES) if self.order else self.n_levels) + self.missing
+
+    @cached_property
+    def _state_of_level(self) -> np.ndarray:
+        states = np.arange(self.n_levels, dtype=np.int32)
+        if self.order:
+            ranks = np.arange(self.n_levels)
+            shared = MAX_LEVELS + (ranks - MAX_LEVELS) * SHARED_LEVEL_STATES // max(self.n_levels - MAX_LEVELS, 1)
+            states[list(self.order)] = np.where(ranks < MAX_LEVELS, ranks, shared)
+        return states
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        weights = np.asarray(self.weights) + 1e-12
+        return np.concatenate([[0.0], np.cumsum(weights)])
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        by_rank = self._state_of_level[list(self.order)]
+        return np.searchsorted(by_rank, np.arange(self.size - self.missing + 1))
+
+    def _categories(self, column: Column) -> pl.Series:
+        return pl.Series(self.name, column.levels, dtype=pl.Enum(column.levels))
+
+    def encode(self, values: pl.Series) -> np.ndarray:
+        """Return the state of every value, int32 ``(n,)``."""
+        codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        states = self._state_of_level[np.maximum(codes, 0)]
+        gone = codes < 0
+        if gone.any():
+            if not self.missing:
+                raise DataError(
+                    f"column {self.name!r}: row {int(np.argmax(gone))} is missing, and no row was when it was learned."
+                )
+            states = np.where(gone, np.int32(self.size - 1), states)
+        return states
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
+        """Return canonical values of the states ``(n,)``."""
+        gone = states == self.size - 1 if self.missing else None
+        levels = states
+        if self.order:
+            at = np.minimum(states, self.size - self.missing - 1)
+            low, high = self._cumulative[self._first[at]], self._cumulative[self._first[at + 1]]
+            ranks = np.searchsorted(self._cumulative, low + rng.random(len(states)) * (high - low), side="right") - 1
+            ranks = np.clip(ranks, self._first[at], self._first[at + 1] - 1)
+            levels = np.asarray(self.order)[ranks]
+        if gone is not None:
+            levels = np.where(gone, 0, levels)
+        dtype = canonical_dtype(column)
+        if isinstance(dtype, pl.Enum):
+            # Gathering works for every version of Polars; a cast from codes does not.
+            series = self._categories(column).gather(levels.astype(np.uint32))
+        else:
+            series = pl.Series(self.name, levels == 1)
+        return _with_missing(series, gone)
+
+
+class NumberStates(BaseModel):
+    """States of a continuous, integer or datetime column: atoms, then intervals, then missing.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    step : float
+        Grid of the values: 1 for integers, 0.01 for two decimals, microseconds for moments; 0 for none.
+    atoms : tuple of float
+        Values that are states, ascending, in steps (or as they are if `step` is 0).
+    edges : tuple of float
+        Ends of the intervals, ascending, in steps; half-way between grid points.
+    missing : bool
+        Whether the last state is "missing".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["numbers"] = "numbers"
+    name: str
+    step: float = Field(ge=0)
+    atoms: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    missing: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> NumberStates:
+        for what in (self.atoms, self.edges):
+            if not np.isfinite(what).all() or (np.diff(what) <= 0).any():
+                raise ValueError(f"column {self.name!r}: atoms and edges must be finite and ascend")
+        if not self.atoms and len(self.edges) < 2:
+            raise ValueError(f"column {self.name!r}: there is neither an atom nor an interval")
+        return self
+
+    @property
+    def n_intervals(self) -> int:
+        """Number of intervals."""
+        return max(len(self.edges) - 1, 0)
+
+    @property
+    def size(self) -> int:
+        """Number of states."""
+        return len(self.atoms) + self.n_intervals + self.missing
+
+    @cached_property
+    def _low(self) -> np.ndarray:
+        """First value of each state, in steps."""
+        low = np.concatenate([self.atoms, self.edges[:-1] if self.n_intervals else (), [0.0] * self.missing])
+        return np.ceil(low) if self.step else low
+
+    @cached_property
+    def _span(self) -> np.ndarray:
+        """Grid points in each state, atoms inside an interval included; without a grid, its length."""
+        ends = np.diff(self.edges) if self.n_intervals else np.zeros(0)
+        if self.step and self.n_intervals:
+            ends = np.maximum(np.floor(self.edges[1:]) - np.ceil(self.edges[:-1]) + 1, 1)
+        point = 1.0 if self.step else 0.0
+        return np.concatenate([np.full(len(self.atoms), point), ends, np.full(int(self.missing), point)])
+
+    @cached_property
+    def _atoms_inside(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Say which grid points of the intervals are atoms, so that a draw can step over them.
+
+        Returns
+        -------
+        count : np.ndarray
+            Atoms inside each state, ``(size,)``.
+        first : np.ndarray
+            Place of each state's first atom in `keys`.
+        keys : np.ndarray
+            Ascending: state times a large number, plus the atom's place among the points that are no atoms.
+        """
+        atoms, low = np.asarray(self.atoms), self._low
+        count, keys = np.zeros(self.size, dtype=np.int64), []
+        if self.step:
+            for state in range(len(atoms), len(atoms) + self.n_intervals):
+                start = np.searchsorted(atoms, low[state])
+                stop = np.searchsorted(atoms, low[state] + self._span[state])
+                if stop - start < self._span[state]:
+                    count[state] = stop - start
+                    keys.append(state * _FAR + atoms[start:stop] - low[state] - np.arange(stop - start))
+        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+        return count, first, np.concatenate(keys) if keys else np.zeros(0)
+
+    def _in_steps(self, values: np.ndarray) -> np.ndarray:
+        return np.round(values / self.step) if self.step else values
+
+    def states_of(self, values: np.ndarray) -> np.ndarray:
+        """Return the state of finite numbers ``(n,)``; values outside the range go to the nearest interval."""
+        grid = self._in_steps(values)
+        atoms, edges = np.asarray(self.atoms), np.asarray(self.edges)
+        interval = np.zeros(len(grid), dtype=np.int64)
+        if self.n_intervals:
+            interval = np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, self.n_intervals - 1) + len(atoms)
+        if not len(atoms):
+            return interval.astype(np.int32)
+        at = np.clip(np.searchsorted(atoms, grid), 0, len(atoms) - 1)
+        if not self.n_intervals:  # every value is an atom: an unknown one counts as its neighbour
+            before = np.clip(at - 1, 0, len(atoms) - 1)
+            nearer = np.abs(atoms[before] - grid) < np.abs(atoms[at] - grid)
+            return np.where(nearer, before, at).astype(np.int32)
+        return np.where(atoms[at] == grid, at, interval).astype(np.int32)
+
+    def encode(self, values: pl.Series) -> np.ndarray:
+        """Return the state of every value, int32 ``(n,)``."""
+        numbers = _as_numbers(values)
+        gone = values.is_null().to_numpy()
+        if gone.any() and not self.missing:
+            raise DataError(
+                f"column {self.name!r}: row {int(np.argmax(gone))} is missing, and no row was when it was learned."
+            )
+        states = self.states_of(np.where(gone, self._low[0] * (self.step or 1.0), numbers))
+        return np.where(gone, np.int32(self.size - 1), states) if gone.any() else states
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
+        """Return canonical values of the states ``(n,)``, drawn inside their intervals."""
+        values = self._low[states]
+        if self.n_intervals:
+            inside, first, keys = self._atoms_inside
+            draws = rng.random(len(states)) * (self._span - inside)[states]
+            if self.step:
+                np.floor(draws, out=draws)
+            values += draws
+            if len(keys):  # a value that is a state of its own is not drawn as part of an interval
+                values += np.searchsorted(keys, states * _FAR + draws, side="right") - first[states]
+        gone = states == self.size - 1 if self.missing else None
+        if column.kind == "continuous":
+            if self.step:
+                # Dividing by a power of ten gives the double nearest to the decimal; multiplying does not.
+                per_unit = round(1 / self.step)
+                values /= per_unit
+            series = pl.Series(self.name, values)
+        else:
+            counts = values.astype(np.int64)
+            if column.kind == "datetime":
+                counts *= np.int64(self.step)
+            series = pl.Series(self.name, counts)
+            if column.kind == "datetime":
+                series = series.cast(pl.Datetime("us"))
+        return _with_missing(series, gone)
+
+    def band_of_states(self, column: Column) -> np.ndarray:
+        """Return the group (band between the stated edges; one past the last if missing) of each state."""
+        edges = np.asarray(column.edges) / (self.step or 1.0)
+        middle = self._low + (self._span - (1 if self.step else 0)) / 2
+        bands = np.searchsorted(edges, middle, side="right")
+        if self.missing:
+            bands[-1] = len(edges) + 1
+        return bands
+
+
+ColumnStates = Annotated[LevelStates | NumberStates, Field(discriminator="type")]
+_ADAPTER: TypeAdapter[list[LevelStates | NumberStates]] = TypeAdapter(list[ColumnStates])
+
+
+class TableEncoder:
+    """All learned columns of a table as states.
+
+    Parameters
+    ----------
+    schema : Schema
+        Of the table.
+    states : sequence of LevelStates or NumberStates
+        One for every column that is not an identifier, in the order of the schema.
+    """
+
+    def __init__(self, schema: Schema, states: list[LevelStates | NumberStates]) -> None:
+        wanted = [name for name in schema.names if name not in schema.identifiers]
+        if [part.name for part in states] != wanted:
+            raise DataError("the states do not belong to the columns of the schema.")
+        self.schema, self.states = schema, tuple(states)
+        self.names = tuple(wanted)
+        self.sizes = tuple(part.size for part in states)
+
+    @classmethod
+    def learn(cls, table: Table, *, max_intervals: int = 64) -> TableEncoder:
+        """Learn the states from rows.
+
+        Parameters
+        ----------
+        table : Table
+            The rows.
+        max_intervals : int, default=64
+            Intervals of a number at most, apart from atoms.
+        """
+        schema = table.schema
+        return cls(
+            schema,
+            [
+                _learn_levels(table.frame[column.name], column)
+                if column.kind in ("categorical", "boolean")
+                else _learn_numbers(table.frame[column.name], column, max_intervals)
+                for column in schema
+                if column.kind != "identifier"
+            ],
+        )
+
+    def index(self, name: str) -> int:
+        """Return the place of a column among the learned ones."""
+        return self.names.index(name)
+
+    def encode(self, table: Table) -> np.ndarray:
+        """Return the states of all rows, int32 ``(n, columns)``."""
+        return np.stack([part.encode(table.frame[part.name]) for part in self.states], axis=1)
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+        """Return canonical rows, without identifiers.
+
+        Parameters
+        ----------
+        states : np.ndarray
+            Integers ``(columns, n)``: one contiguous line a column.
+        rng : np.random.Generator
+            Draws the numbers inside their intervals.
+        """
+        return pl.DataFrame(
+            [part.decode(line, rng, self.schema[part.name]) for part, line in zip(self.states, states, strict=True)]
+        )
+
+    def to_json(self) -> list[Any]:
+        """Return the states as plain JSON values."""
+        return list(_ADAPTER.dump_python(list(self.states), mode="json"))
+
+    @classmethod
+    def from_json(cls, schema: Schema, body: Any) -> TableEncoder:
+        """Read what `to_json` wrote, checked.
+
+        Raises
+        ------
+        DataError
+            If it is something else, or belongs to another schema.
+        """
+        try:
+            return cls(schema, _ADAPTER.validate_python(body))
+        except ValidationError as error:
+            raise DataError(f"the column states are not valid: {error.errors()[0]['msg']}.") from error
+
+    def summary(self) -> Mapping[str, str]:
+        """Say in words what of each column is remembered."""
+        told = {}
+        for part in self.states:
+            if isinstance(part, LevelStates):
+                told[part.name] = f"{part.n_levels} level names"
+            else:
+                told[part.name] = (
+                    f"{len(part.atoms)} values shared by {MIN_SHARED}+ rows, "
+                    f"{len(part.edges)} averaged quantiles, range"
+                )
+        return told
+
+
+def _learn_levels(values: pl.Series, column: Column) -> LevelStates:
+    n_levels = 2 if column.kind == "boolean" else len(column.levels)
+    missing = column.has_missing or values.null_count() > 0
+    if n_levels <= MAX_LEVELS:
+        return LevelStates(name=column.name, n_levels=n_levels, missing=missing)
+    counts = np.bincount(values.to_physical().drop_nulls().cast(pl.Int64).to_numpy(), minlength=n_levels)
+    order = np.argsort(-counts, kind="stable")
+    return LevelStates(
+        name=column.name,
+        n_levels=n_levels,
+        missing=missing,
+        order=tuple(order.tolist()),
+        weights=tuple((counts[order] / max(counts.sum(), 1)).tolist()),
+    )
+
+
+def grid_step(column: Column) -> float:
+    """Return the distance of neighbouring values that the column can take; 0 for none."""
+    if column.kind == "integer":
+        return 1.0
+    if column.kind == "datetime":
+        return float(MICROSECONDS[column.unit or "microsecond"])
+    return 0.0 if column.decimals is None else 10.0**-column.decimals
+
+
+def _learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:
+    step = grid_step(column)
+    missing = column.has_missing or values.null_count() > 0
+    low, high = column.bounds
+    # What lies beyond the remembered range counts as its end: a single person's extreme is not kept.
+    numbers = np.clip(_as_numbers(values.drop_nulls()), low, high)
+    grid = np.round(numbers / step) if step else numbers
+    first, last = (np.round(low / step), np.round(high / step)) if step else (low, high)
+    distinct, counts = np.unique(grid, return_counts=True)
+    few = len(distinct) <= FEW_NUMBERS
+    atoms = distinct[counts >= (MIN_SHARED if few else max(20.0, ATOM_SHARE * len(grid)))]
+    rest = grid[~np.isin(grid, atoms)]
+    if first == last:
+        return NumberStates(name=column.name, step=step, atoms=(float(first),), edges=(), missing=missing)
+    if not len(rest) and len(atoms):
+        return NumberStates(name=column.name, step=step, atoms=tuple(atoms.tolist()), missing=missing)
+    edges = _smoothed_quantiles(rest, int(np.clip(len(rest) // ROWS_PER_INTERVAL, 1, max_intervals)))
+    if step:
+        edges = np.floor(edges) + 0.5
+        ends = (first - 0.5, last + 0.5)
+        cuts = np.ceil(np.asarray(column.edges or ()) / step - 1e-9) - 0.5
+    else:
+        ends, cuts = (first, last), np.asarray(column.edges or ())
+    inner = np.concatenate([edges[1:-1], cuts])
+    inner = inner[(inner > ends[0]) & (inner < ends[1])]
+    # Groups may be asked for inside the interval of an atom-only column; the cuts make that possible.
+    edges = np.unique(np.concatenate([[ends[0]], inner, [ends[1]]]))
+    return NumberStates(
+        name=column.name, step=step, atoms=tuple(atoms.tolist()), edges=tuple(edges.tolist()), missing=missing
+    )
+
+
+def _smoothed_quantiles(values: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count + 1`` quantiles, each the mean over `MIN_SHARED` neighbouring order statistics."""
+    ordered = np.sort(values)
+    at = np.linspace(0, len(ordered) - 1, count + 1).round().astype(int)
+    window = np.arange(MIN_SHARED) - MIN_SHARED // 2
+    return np.unique(ordered[np.clip(at[:, None] + window, 0, len(ordered) - 1)].mean(axis=1))
+
+
+def _as_numbers(values: pl.Series) -> np.ndarray:
+    physical = values.to_physical() if values.dtype.is_temporal() else values
+    return physical.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _with_missing(series: pl.Series, gone: np.ndarray | None) -> pl.Series:
+    if gone is None or not gone.any():
+        return series
+    return pl.select(pl.when(pl.Series(~gone)).then(series).otherwise(None).alias(series.name)).to_series()
