@@ -172,7 +172,6 @@ def shap_importance(
     seed: int = 0,
     max_people: int = 2000,
     max_train: int = 50_000,
-    threads: int = 2,
 ) -> Explanation:
     """Explain the decisions of LightGBM trained on real and on synthetic rows, for real test people.
 
@@ -190,8 +189,6 @@ def shap_importance(
         Test people explained; more are sampled.
     max_train : int, default=50000
         Rows trained on; more are sampled.
-    threads : int, default=2
-        Threads of LightGBM.
 
     Returns
     -------
@@ -212,7 +209,7 @@ def shap_importance(
     rng = np.random.default_rng(seed)
     picked = _pick(len(test), max_people, rng)
     people = test.frame[picked.tolist()]
-    downstream = Downstream(train.schema, train.frame, task, threads=threads)
+    downstream = Downstream(train.schema, train.frame, task)
     given = models or {}
     contributions: dict[str, Floats] = {}
     base: dict[str, float] = {}
@@ -225,7 +222,7 @@ def shap_importance(
         fitted = given[source] if source in given else downstream.fit(MODEL, frame, seed=seed)
         if fitted.note:
             notes[source] = fitted.note
-        phi, offset = _tree_shap(fitted, downstream.native(people), task, table.frame, train, threads)
+        phi, offset = _tree_shap(fitted, downstream.native(people), task, table.frame, train)
         contributions[source], base[source] = phi, offset
     attributes = list(train.schema.sensitive)
     groups = {}
@@ -243,13 +240,13 @@ def _pick(n: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _tree_shap(
-    fitted: FittedModel, x: Floats, task: Task, frame: pl.DataFrame, train: Table, threads: int
+    fitted: FittedModel, x: Floats, task: Task, frame: pl.DataFrame, train: Table
 ) -> tuple[Floats, float]:
     """Return contributions towards the favorable outcome, shape (n, p), and the score before any column."""
     n, p = x.shape
     if fitted.estimator is None:  # one class only: the model is a constant, and nothing drives it
         return np.zeros((n, p)), 0.0
-    raw = np.asarray(fitted.estimator.predict(x, pred_contrib=True, num_threads=threads), dtype=np.float64)
+    raw = np.asarray(fitted.estimator.predict(x, pred_contrib=True), dtype=np.float64)
     if task.kind == "regression":
         return raw[:, :-1], float(raw[0, -1])
     codes = task.values(frame, train.schema)

@@ -20,7 +20,8 @@ from fairsynth.report.row_figures import (
     projection,
     reliability_curves,
 )
-from fairsynth.report.style import SEQUENTIAL, SYMBOLS, color_of, pattern_of, styled
+from fairsynth.report.rows import SMALL_CELL
+from fairsynth.report.style import SEQUENTIAL, SYMBOLS, color_of, hatching, pattern_of, styled
 from fairsynth.report.verdict import FOUR_FIFTHS, RATIO_OF
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def group_rates(
     groups: dict[str, None] = {}
     drawn = [s for s in found.sources if s not in ("constant", "holdout")]
     for place, source in enumerate(drawn):
-        scores = _by_group(found, metric, source, attribute)
+        scores = [s for s in _by_group(found, metric, source, attribute) if not _tiny(s)]
         groups.update(dict.fromkeys(s.group for s in scores if s.group))
         if not scores:
             continue
@@ -82,14 +83,23 @@ def group_rates(
             },
             error_x=_error(scores, color_of(source, synthetic)),
             hovertemplate="%{y}: %{x:.1%}<extra>" + source_label(source) + "</extra>",
+            orientation="h",
             offsetgroup=str(place),
+            alignmentgroup="groups",
         )
     return styled(
         figure,
-        height=110 + 34 * max(len(groups), 1),
-        xaxis={"title": lookup(metric).label, "tickformat": ".0%", "rangemode": "tozero"},
+        height=120 + (16 + 16 * len(drawn)) * max(len(groups), 1),
+        scattermode="group",
+        scattergap=0.55,
+        xaxis={"title": lookup(metric).label, "tickformat": ".0%", "range": [-0.02, 1.02], "dtick": 0.25},
         yaxis={"autorange": "reversed", "type": "category", "showgrid": True},
     )
+
+
+def _tiny(score: Score) -> bool:
+    """Say whether a rate rests on so few real people that it would speak of them singly."""
+    return score.n is not None and score.n < SMALL_CELL
 
 
 def _by_group(found: Findings, metric: str, source: str, attribute: str) -> list[Score]:
@@ -199,7 +209,7 @@ def intersectional_heatmap(
     table = [[cells.get((d, a)) for a in across] for d in down]
     figure = go.Figure(
         go.Heatmap(
-            z=[[None if c is None else c.value for c in row] for row in table],
+            z=[[None if c is None or _tiny(c) else c.value for c in row] for row in table],
             x=across,
             y=down,
             text=[[_cell_text(c) for c in row] for row in table],
@@ -225,6 +235,8 @@ def intersectional_heatmap(
 def _cell_text(score: Score | None) -> str:
     if score is None or score.value is None:
         return ""
+    if _tiny(score):
+        return f"n<{SMALL_CELL}"
     return f"{score.value:.0%}" + ("" if score.n is None else f"<br>n={score.n:,}")
 
 
@@ -261,7 +273,7 @@ def shap_comparison(
             name=source_label(source),
             marker={
                 "color": color_of(source, synthetic),
-                "pattern": {"shape": pattern_of(source, synthetic), "solidity": 0.25},
+                "pattern": hatching(pattern_of(source, synthetic)),
             },
             hovertemplate="%{y}: %{x:.3f}<extra>" + source_label(source) + "</extra>",
         )
@@ -300,7 +312,7 @@ def person_explanation(columns: list[str], contributions: list[float], values: l
                 "color": [
                     color_of("real", []) if c >= 0 else color_of("synthetic", []) for c in contributions
                 ],
-                "pattern": {"shape": ["" if c >= 0 else "/" for c in contributions], "solidity": 0.25},
+                "pattern": hatching(["" if c >= 0 else "/" for c in contributions]),
             },
             hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
         )

@@ -100,6 +100,18 @@ class Findings:
         return [given] if isinstance(given, str) else [str(g) for g in given]
 
     @property
+    def wanted(self) -> Mapping[str, Any]:
+        """The fairness that was asked for, ``criterion`` and ``strength``, wherever meta says it."""
+        generator = self.meta.get("generator")
+        places = [self.meta.get("fairness"), self.meta, generator]
+        if isinstance(generator, Mapping):
+            places.append(generator.get("fairness"))
+        for place in places:
+            if isinstance(place, Mapping) and place.get("criterion"):
+                return {"criterion": place["criterion"], "strength": place.get("strength")}
+        return {}
+
+    @property
     def models(self) -> list[str]:
         """Downstream models, ``mean`` first."""
         seen = list(dict.fromkeys(s.model for s in self.scores if s.model))

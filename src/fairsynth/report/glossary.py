@@ -64,10 +64,11 @@ def entries() -> tuple[Entry, ...]:
 
 
 def order(metric: str) -> int:
-    """Return the place of a metric in the glossary; unknown ones come last."""
+    """Return the place of a metric in the glossary; relative and unknown ones come last."""
     names = list(_glossary()[0])
-    name = canonical(metric)
-    return names.index(name) if name in names else len(names)
+    name = canonical(metric).removeprefix("relative_")
+    place = names.index(name) if name in names else len(names)
+    return place + (len(names) if metric.startswith("relative_") else 0)
 
 
 def canonical(metric: str) -> str:
@@ -92,6 +93,14 @@ def lookup(metric: str) -> Entry:
     found = _glossary()[0].get(name)
     if found is not None:
         return found
+    base = _glossary()[0].get(name.removeprefix("relative_"))
+    if base is not None:
+        return Entry(
+            name,
+            f"{base.label}, relative to real",
+            f"{base.label} divided by that of the model trained on real rows.",
+            "1: nothing is lost.",
+        )
     label = name.replace("_", " ")
     return Entry(
         name,

@@ -171,6 +171,7 @@ def _sections(
         "How far the synthetic rows look like real ones. Ideal values are not always 1 or 0, so real "
         "hold-out rows, put in the place of the synthetic ones, stand beside.",
     )
+    faithful.blocks += page.giveaways(found, tables.cell)
     rows = f"Drawn from at most {pictures.PICTURE_ROWS:,} rows of each table."
     columns = pictures.marginals(tables, found)
     if columns:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fairsynth.evaluation.result import Score
 from fairsynth.report.findings import Findings, is_synthetic, source_label
 from fairsynth.report.glossary import Entry, canonical, format_value, lookup, order
+from fairsynth.report.rows import SMALL_CELL
 from fairsynth.report.verdict import RATIO_OF
 
 if TYPE_CHECKING:
@@ -57,13 +58,9 @@ class NumberTable:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    names: str = "Measure"
     notes: tuple[str, ...] = ()
     left_out: int = 0
-
-    @property
-    def first(self) -> str:
-        """Heading of the column of names."""
-        return "Measure" if any(r.entry for r in self.rows) else "Of"
 
 
 @dataclass
@@ -72,13 +69,14 @@ class Block:
 
     title: str = ""
     text: str = ""
+    lines: list[str] = field(default_factory=list)
     tables: list[NumberTable] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     folded: bool = False
 
     def __bool__(self) -> bool:
         """Say whether there is anything to show."""
-        return bool(self.tables or self.pictures)
+        return bool(self.tables or self.pictures or self.lines)
 
 
 @dataclass
@@ -100,7 +98,8 @@ def tabulate(
     row: Callable[[Score], tuple[Hashable, ...]],
     column: Callable[[Score], tuple[str, str]],
     head: Callable[[Score], tuple[str, str]],
-    explained: bool,
+    names: str = "Measure",
+    explained: bool = False,
     columns: Sequence[tuple[str, str]] = (),
     longest: int = LONGEST,
 ) -> NumberTable | None:
@@ -116,8 +115,10 @@ def tabulate(
         Key of the row, and (over, head) of the column, that a score belongs to.
     head : callable
         A row's name and the small words beneath it.
-    explained : bool
-        Whether a row is a metric and carries its entry of the glossary.
+    names : str, default="Measure"
+        Heading of the column of names.
+    explained : bool, default=False
+        Whether a row is a metric and carries its entry of the glossary, the first time.
     columns : sequence of (str, str)
         Order of the columns; those without a score are left out, others follow.
     longest : int
@@ -137,16 +138,20 @@ def tabulate(
     ordered = [c for c in columns if c in present] + [c for c in present if c not in columns]
     synthetic = {key: is_synthetic(s.source) for line in cells.values() for key, s in line.items()}
     notes: dict[str, int] = {}
+    told: set[str] = set()
     rows = []
     for line in list(cells.values())[:longest]:
         first = next(iter(line.values()))
         name, detail = head(first)
         shown = tuple(_cell(line[c], notes) if c in line else None for c in ordered)
-        rows.append(Row(name, shown, lookup(first.metric) if explained else None, detail))
+        entry = lookup(first.metric) if explained and first.metric not in told else None
+        told.add(first.metric)
+        rows.append(Row(name, shown, entry, detail))
     return NumberTable(
         caption,
         tuple(Column(c[1], c[0], synthetic[c]) for c in ordered),
         tuple(rows),
+        names,
         tuple(notes),
         max(len(cells) - longest, 0),
     )
@@ -154,9 +159,12 @@ def tabulate(
 
 def _cell(score: Score, notes: dict[str, int]) -> Cell:
     style = lookup(score.metric).style
+    if score.group is not None and score.n is not None and score.n < SMALL_CELL:
+        return Cell("too few", f"fewer than {SMALL_CELL}")
     detail = []
-    if score.low is not None and score.high is not None:
-        detail.append(f"{format_value(score.low, style)} to {format_value(score.high, style)}")
+    if score.low is not None and score.high is not None and score.low != score.high:
+        low, high = format_value(score.low, style), format_value(score.high, style)
+        detail.append(f"{low.removesuffix(' %')} to {high}")
     if score.std is not None:
         detail.append(f"± {format_value(score.std, style)} over seeds")
     marks: tuple[int, ...] = ()
@@ -176,7 +184,9 @@ def headline(scores: Iterable[Score]) -> list[Score]:
     return list(kept.values())
 
 
-def measures(found: Findings, scores: Iterable[Score], caption: str) -> NumberTable | None:
+def measures(
+    found: Findings, scores: Iterable[Score], caption: str, *, explained: bool = True
+) -> NumberTable | None:
     """Tabulate metrics (down) by source (across), each with its meaning."""
     chosen = sorted(headline(scores), key=lambda s: order(s.metric))
     several = len({s.attribute for s in chosen}) > 1
@@ -192,7 +202,7 @@ def measures(found: Findings, scores: Iterable[Score], caption: str) -> NumberTa
         row=lambda s: (canonical(s.metric), s.attribute, s.label),
         column=lambda s: ("", source_label(s.source)),
         head=head,
-        explained=True,
+        explained=explained,
         columns=[("", source_label(s)) for s in found.sources],
     )
 
@@ -218,19 +228,19 @@ def by_model(found: Findings, scores: Iterable[Score], caption: str) -> NumberTa
                 if w
             ),
         ),
-        explained=False,
         columns=[("", source_label(s)) for s in found.sources],
     )
 
 
 def by_group(found: Findings, scores: Iterable[Score], caption: str) -> NumberTable | None:
-    """Tabulate groups (down) by metric and source (across)."""
-    chosen = headline(s for s in scores if s.group is not None)
+    """Tabulate groups (down) by metric and source (across); the constant predictor is left out."""
+    chosen = headline(s for s in scores if s.group is not None and s.source != "constant")
     metrics = sorted({canonical(s.metric) for s in chosen}, key=order)
-    people: dict[str, int] = {}
+    sizes: dict[str, set[int]] = {}
     for score in chosen:
-        if score.n is not None and score.group is not None and not score.label:
-            people[score.group] = max(people.get(score.group, 0), score.n)
+        if score.n is not None and score.group is not None:
+            sizes.setdefault(score.group, set()).add(score.n)
+    people = {group: max(n) for group, n in sizes.items() if len(n) == 1 and max(n) >= SMALL_CELL}
     return tabulate(
         chosen,
         caption,
@@ -247,7 +257,7 @@ def by_group(found: Findings, scores: Iterable[Score], caption: str) -> NumberTa
                 if w
             ),
         ),
-        explained=False,
+        names="Group",
         columns=[(lookup(m).label, source_label(s)) for m in metrics for s in found.sources],
     )
 
@@ -268,7 +278,7 @@ def by_column(found: Findings, scores: Iterable[Score], caption: str) -> NumberT
         row=lambda s: (s.column, s.attribute, s.label),
         column=lambda s: (lookup(s.metric).label, source_label(s.source)),
         head=lambda s: (str(s.column), f"by {s.attribute}" if several and s.attribute else ""),
-        explained=False,
+        names="Column",
         columns=[(lookup(m).label, source_label(s)) for m in metrics for s in found.sources],
     )
 
@@ -325,7 +335,8 @@ def fairness_section(found: Findings) -> Section:
         mine = [s for s in scores if s.attribute == attribute]
         where = f"by {attribute}" if attribute else "over all groups"
         block = Block(f"By {attribute}" if attribute else "Over all groups")
-        _add(block, measures(found, _whole(mine), f"Fairness {where}"))
+        first = attribute in (found.main_attribute, None)
+        _add(block, measures(found, _whole(mine), f"Fairness {where}", explained=first))
         groups = by_group(found, mine, f"Rates {where}, with 95 % intervals")
         columns = by_column(found, mine, f"Columns {where}")
         folded = Block(f"Every group and model {where}", folded=True)
@@ -349,11 +360,20 @@ def plain_section(found: Findings, which: str, id: str, title: str, text: str) -
     section = Section(id, title, text)
     scores = found.select(section=which)
     block = Block()
-    _add(block, measures(found, _whole(scores), title))
+    whole = _whole(scores)
+    plain = [s for s in whole if not s.metric.startswith("relative_")]
+    _add(block, measures(found, plain, title))
     section.blocks += [block] if block else []
+    relative = measures(
+        found,
+        [s for s in whole if s.metric.startswith("relative_")],
+        f"{title}, relative to real rows",
+        explained=False,
+    )
     columns = [s for s in scores if s.column and " × " not in s.column]
     pairs = [s for s in scores if s.column and " × " in s.column]
     for folded in (
+        Block("Relative to training on real rows", tables=_some(relative), folded=True),
         Block(
             "Column by column",
             tables=_some(by_column(found, columns, f"{title}, column by column")),
@@ -369,6 +389,37 @@ def plain_section(found: Findings, which: str, id: str, title: str, text: str) -
     ):
         section.blocks += [folded] if folded else []
     return section
+
+
+def giveaways(found: Findings, value: Callable[[str, int, str], str | None], most: int = 8) -> list[Block]:
+    """List the synthetic rows that the detective is surest of, and what gives them away.
+
+    Parameters
+    ----------
+    found : Findings
+        With ``meta["giveaways"]``: source → list of ``{"row", "probability", "columns"}``.
+    value : callable
+        (source, row, column) → the value there as text, or None where the rows are not at hand.
+    most : int, default=8
+        Rows listed for each source.
+    """
+    blocks = []
+    given = found.meta.get("giveaways") or {}
+    for source in [s for s in found.synthetic_sources if given.get(s)]:
+        lines = []
+        for item in given[source][:most]:
+            row, parts = int(item["row"]), []
+            for column in item["columns"]:
+                text = value(source, row, column)
+                parts.append(column if text is None else f"{column} = {text}")
+            share = format_value(float(item["probability"]), "share")
+            lines.append(f"Row {row:,}, synthetic with a certainty of {share}: {', '.join(parts)}.")
+        name = f" in {source_label(source)}" if len(found.synthetic_sources) > 1 else ""
+        text = (
+            "The synthetic rows that the trained detective is surest of, and the columns that give them away."
+        )
+        blocks.append(Block(f"Rows that give the table away{name}", text, lines=lines, folded=True))
+    return blocks
 
 
 def _whole(scores: Iterable[Score]) -> list[Score]:

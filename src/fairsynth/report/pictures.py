@@ -87,6 +87,13 @@ class Tables:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
 
+    def cell(self, source: str, row: int, column: str) -> str | None:
+        """Return one value of a synthetic table as text; None when the table is not at hand."""
+        table = self.synthetic.get(source)
+        if table is None or column not in table.frame.columns or not 0 <= row < len(table):
+            return None
+        return plain(table.frame[row, column])
+
     def frames(self, n: int) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """Return at most `n` rows of the real train table and of every synthetic one."""
         assert self.train is not None
@@ -254,7 +261,7 @@ def distances(tables: Tables, n: int = 2000) -> list[Picture]:
     """Show how near synthetic rows come to training rows, beside rows never seen."""
     if tables.train is None or tables.test is None or not tables.synthetic:
         return []
-    from fairsynth.metrics.privacy import distance_to_closest_record
+    from fairsynth.metrics.manifold import nearest
 
     n = min(n, len(tables.train), len(tables.test))
     train, test = (sample_frame(t.frame, n, tables.seed) for t in (tables.train, tables.test))
@@ -262,8 +269,7 @@ def distances(tables: Tables, n: int = 2000) -> list[Picture]:
     for source, table in tables.synthetic.items():
         rows = sample_frame(table.frame, n, tables.seed)
         a, b, c = picture_points(tables.train, [train, test, rows], reach=100.0)
-        found = distance_to_closest_record(a, b, c, draws=1, seed=tables.seed)
-        figure = figures.distance_distributions(found.to_train, found.to_holdout)
+        figure = figures.distance_distributions(nearest(c, a)[0][:, 0], nearest(c, b)[0][:, 0])
         caption = (
             f"Each curve: the share of synthetic rows within a distance of the nearest of {n:,} real rows. "
             "The two should lie on each other; where the training curve is higher, synthetic rows hug people "
@@ -307,11 +313,18 @@ def persons(explanation: Explanation, source: str, rows: Mapping[str, int], top:
         figure = figures.person_explanation(
             [c for c, _, _ in steps],
             [phi for _, _, phi in steps],
-            ["missing" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for _, v, _ in steps],
+            [plain(v) for _, v, _ in steps],
         )
         caption = f"The {len(steps)} columns that weigh most. To the right: towards the favorable decision."
         pictures.append(Picture(title, caption, figure))
     return pictures
+
+
+def plain(value: Any) -> str:
+    """Write one cell of a table for a reader."""
+    if value is None:
+        return "missing"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _drawn(figure: go.Figure) -> bool:

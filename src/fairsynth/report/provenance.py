@@ -25,7 +25,19 @@ LIMITS = (
     "Whether a table may be released is also a matter of law and of purpose, which no number settles.",
 )
 #: Keys of meta that are shown in words under "What was asked".
-_ASKED = ("fairness", "generator", "target", "favorable", "sensitive", "rows", "title", "models")
+_ASKED = (
+    "fairness",
+    "criterion",
+    "strength",
+    "generator",
+    "model",
+    "target",
+    "favorable",
+    "sensitive",
+    "rows",
+    "title",
+    "models",
+)
 
 
 @dataclass(frozen=True)
@@ -40,18 +52,27 @@ class Fact:
 def asked(found: Findings, judged: Verdict) -> list[Fact]:
     """List what was asked for: criterion, strength, generator, outcome, groups, rows."""
     meta = found.meta
-    fairness = meta.get("fairness") or {}
     criterion = judged.criterion.replace("_", " ")
     words = f"{criterion}: {CRITERIA[judged.criterion]}"
     if not judged.criterion_given:
         words += ". (The evaluation does not say what was asked for, so this is judged.)"
     facts = [Fact("Fairness wanted", words)]
-    if fairness.get("strength") is not None:
+    strength = found.wanted.get("strength")
+    if strength is not None:
         scale = "0 is a faithful copy of the bias, 1 the fairest the method gets"
-        facts.append(Fact("Strength", f"{fairness['strength']:g} ({scale})"))
+        facts.append(Fact("Strength", f"{strength:g} ({scale})"))
     generator = meta.get("generator")
+    if isinstance(generator, Mapping):
+        shown = {
+            k: v
+            for k, v in generator.items()
+            if k not in ("model", "name", "criterion", "strength", "fairness")
+        }
+        generator = generator.get("model") or generator.get("name")
+        if shown:
+            generator = f"{generator or 'a generator'} ({_line(shown)})"
     if generator:
-        facts.append(Fact("Made by", _line(generator)))
+        facts.append(Fact("Made by", str(generator)))
     if meta.get("target"):
         facts.append(Fact("Outcome to predict", str(meta["target"])))
     if meta.get("favorable"):
@@ -75,7 +96,9 @@ def _rows(rows: Any) -> str:
         if isinstance(value, Mapping):
             parts += [f"{n:,} in {source_label(str(k))}" for k, n in value.items()]
         elif isinstance(value, int):
-            label = names.get(str(key), source_label(str(key)).lower())
+            label = names.get(str(key)) or (
+                "synthetic" if key == "synthetic" else f"in {source_label(str(key))}"
+            )
             parts.append(f"{value:,} {label}")
     return "; ".join(parts)
 
@@ -152,7 +175,7 @@ def repeat(found: Findings) -> list[Fact]:
     }
     facts = []
     first = [k for k in names if k in found.meta]
-    rest = [k for k in found.meta if k not in names and k not in (*_ASKED, "repairs", "notes")]
+    rest = [k for k in found.meta if k not in names and k not in (*_ASKED, "repairs", "notes", "giveaways")]
     for key in first + rest:
         value = found.meta[key]
         if value is None or value == {} or value == []:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from fairsynth.errors import MissingDependencyError, SettingsError
 from fairsynth.report.findings import source_label
 from fairsynth.report.rows import FEW_VALUES, MISSING, SMALL_CELL, is_numeric, numbers, texts
-from fairsynth.report.style import DIVERGING, REAL, SEQUENTIAL, SYNTHETIC, color_of, pattern_of, styled
+from fairsynth.report.style import (
+    DIVERGING,
+    REAL,
+    SEQUENTIAL,
+    SYNTHETIC,
+    color_of,
+    hatching,
+    pattern_of,
+    styled,
+)
 
 Floats = NDArray[np.float64]
 Method = Literal["pca", "tsne", "umap"]
@@ -129,8 +138,7 @@ def _edges(real: pl.Series, low: float, high: float) -> Floats:
 
 
 def _marker(source: str, synthetic: list[str]) -> dict[str, Any]:
-    pattern = {"shape": pattern_of(source, synthetic), "solidity": 0.25}
-    return {"color": color_of(source, synthetic), "pattern": pattern}
+    return {"color": color_of(source, synthetic), "pattern": hatching(pattern_of(source, synthetic))}
 
 
 def _short(text: str, length: int = 22) -> str:
@@ -387,6 +395,6 @@ def reliability_curves(
     return styled(
         figure,
         height=340,
-        xaxis={"title": "probability the model gave", "range": [0, 1], "tickformat": ".0%"},
-        yaxis={"title": "what happened", "range": [0, 1], "tickformat": ".0%"},
+        xaxis={"title": "probability the model gave", "range": [-0.02, 1.02], "tickformat": ".0%"},
+        yaxis={"title": "what happened", "range": [-0.02, 1.02], "tickformat": ".0%"},
     )

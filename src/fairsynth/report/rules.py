@@ -9,6 +9,7 @@ from fairsynth.report.verdict import (
     BANDS,
     DIRECT_USE,
     FOUR_FIFTHS,
+    MOSTLY_COPIES,
     NOTHING_LEARNED,
     ONE_DECISION,
     RATIO_OF,
@@ -109,13 +110,13 @@ def repeats_itself(found: Findings, source: str) -> Reason | None:
 def copied_rows(found: Findings, source: str) -> Reason | None:
     """Detect a table that holds the training rows themselves."""
     value, base = (found.value("exact_copies", s) for s in (source, "holdout"))
-    if value is None or BANDS["copies"].level(value - (base or 0.0)) != "poor":
+    if value is None or value - (base or 0.0) < MOSTLY_COPIES:
         return None
     return Reason(
         "poor",
         f"It holds copies of real people's rows ({_percent(value)} of the table), so good numbers elsewhere "
         "are those of the real rows.",
-        f"{BANDS['copies'].what}: {BANDS['copies'].rule()}.",
+        f"Poor, whatever else, from a share of {MOSTLY_COPIES:g} beyond that of hold-out rows.",
         "exact_copies",
     )
 
@@ -183,13 +184,17 @@ def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: st
         text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
     text += f", against {real:.2f} trained on real rows." if real is not None else "."
     reason = _band("fairness_ratio", value, text, ratio)
-    if real is not None and value < real - WORSE_THAN_REAL:
-        rule = f"Poor when more than {WORSE_THAN_REAL:g} below training on real rows."
+    joint = " × " in attribute
+    worse = real is not None and value < real - WORSE_THAN_REAL and (score.high is None or score.high < real)
+    if worse and not joint:
+        rule = (
+            f"Poor when more than {WORSE_THAN_REAL:g} below training on real rows, and the interval with it."
+        )
         return Reason("poor", f"{text} It is less fair than the real data.", rule, ratio)
     if reason.level == "good" and score.low is not None and score.low < FOUR_FIFTHS:
         doubt = f"The people tested are too few to be sure of {FOUR_FIFTHS:g}."
         return Reason("caution", f"{text} {doubt}", f"{reason.rule} The interval counts.", ratio)
-    if " × " in attribute and reason.level == "poor":
+    if joint and reason.level == "poor":
         doubt = "Joint groups can be tiny, so this alone calls for care only."
         return Reason("caution", f"{text} {doubt}", reason.rule, ratio)
     return reason

@@ -35,6 +35,17 @@ def pattern_of(source: str, synthetic: list[str]) -> str:
     return PATTERNS[place % len(PATTERNS)]
 
 
+def hatching(shape: str | list[str]) -> dict[str, Any]:
+    """Return the pattern of filled bars, hatched over their color."""
+    return {
+        "shape": shape,
+        "fillmode": "overlay",
+        "fgcolor": "rgba(255,255,255,0.75)",
+        "size": 7,
+        "solidity": 0.25,
+    }
+
+
 def styled(figure: go.Figure, *, height: int = 320, legend: bool = True, **layout: Any) -> go.Figure:
     """Give a figure the page's look: transparent ground, thin grid, legend above, nothing to drag."""
     figure.update_layout(

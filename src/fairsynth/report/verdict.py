@@ -111,6 +111,8 @@ ONE_DECISION = 0.02
 WORSE_THAN_REAL = 0.05
 #: Switching everybody's attribute may move the share of favorable decisions by this much.
 DIRECT_USE = 0.05
+#: Share of copies from which on the other numbers say nothing.
+MOSTLY_COPIES = 0.25
 #: A gap in label rates that is large enough for its sign to mean something.
 SWAP_GAP = 0.05
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
@@ -248,8 +250,8 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
     Parameters
     ----------
     evaluation : Evaluation
-        Scores and meta; ``meta["fairness"]["criterion"]`` decides which ratio is judged
-        (demographic parity when it is not said).
+        Scores and meta; ``meta["criterion"]`` (or that of ``meta["fairness"]`` or
+        ``meta["generator"]``) decides which ratio is judged; demographic parity when it is not said.
 
     Returns
     -------
@@ -259,7 +261,7 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
     from fairsynth.report import rules
 
     found = evaluation if isinstance(evaluation, Findings) else Findings(evaluation)
-    asked = (found.meta.get("fairness") or {}).get("criterion")
+    asked = found.wanted.get("criterion")
     criterion = asked if asked in RATIO_OF else "demographic_parity"
     tables = []
     for source in found.synthetic_sources:
