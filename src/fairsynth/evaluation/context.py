@@ -90,7 +90,7 @@ class Context:
     models : tuple of str
         Downstream models.
     seed, threads, minimum_group : int
-        Of all chance; of LightGBM and the forest; people that a joint group needs to decide a headline.
+        Of all chance; fits that run side by side; people that a joint group needs to decide a headline.
     admissible : tuple of str
         Columns in which a difference between groups is accepted (conditional parity).
     population : mapping

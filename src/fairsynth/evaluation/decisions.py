@@ -14,6 +14,7 @@ from fairsynth.evaluation.context import Context
 from fairsynth.evaluation.downstream import FittedModel, constant_model
 from fairsynth.evaluation.result import Section
 from fairsynth.metrics import fairness, utility
+from fairsynth.metrics.threads import side_by_side
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -30,14 +31,22 @@ def train_models(context: Context) -> None:
     rows = context.depth.training_rows
     for source, frame in tables.items():
         if frame.height > rows:
-            context.note(
-                f"Models of source {source!r} learned from {rows:,} of {frame.height:,} rows, at random."
-            )
-        some = context.sample(frame, rows, f"training {source}")
-        context.fitted[source] = {}
-        for name in context.models:
-            context.tick(f"train {name} on {source}")
-            context.fitted[source][name] = context.downstream.fit(name, some, seed=context.seed)
+            said = f"learned from {rows:,} of {frame.height:,} rows, at random."
+            context.note(f"Models of source {source!r} {said}")
+    some = {s: context.sample(frame, rows, f"training {s}") for s, frame in tables.items()}
+
+    def fit(job: tuple[str, str]) -> FittedModel:
+        source, name = job
+        model = context.downstream.fit(name, some[source], seed=context.seed)
+        context.tick(f"trained {name} on {source}")
+        return model
+
+    # The slowest family first, so that no thread waits for it at the end.
+    families = sorted(context.models, key=lambda m: m != "random_forest")
+    jobs = [(source, name) for name in families for source in tables]
+    fitted = dict(zip(jobs, side_by_side(fit, jobs, context.threads), strict=True))
+    for source in tables:
+        context.fitted[source] = {name: fitted[source, name] for name in context.models}
     target = context.task.values(context.train.frame, context.schema)
     context.fitted["constant"] = {"constant": constant_model(context.task, target)}
 

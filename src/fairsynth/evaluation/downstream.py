@@ -139,14 +139,11 @@ class Downstream:
         Real train rows; they set scales and levels, whichever rows the models then learn from.
     task : Task
         What is predicted.
-    threads : int, default=2
-        Threads of LightGBM and the forest.
     """
 
     schema: Schema
     train: pl.DataFrame
     task: Task
-    threads: int = 2
     columns: tuple[str, ...] = field(init=False)
     design: Design = field(init=False)
 
@@ -214,7 +211,7 @@ class Downstream:
             "min_data_in_leaf": 20,
             "deterministic": True,
             "force_row_wise": True,
-            "num_threads": self.threads,
+            "num_threads": 1,
             "seed": seed,
             "verbosity": -1,
         }
@@ -228,7 +225,7 @@ class Downstream:
         booster = lightgbm.train(settings, data, num_boost_round=100)
 
         def predict(rows: pl.DataFrame) -> Floats:
-            raw = np.asarray(booster.predict(self.native(rows), num_threads=self.threads), dtype=np.float64)
+            raw = np.asarray(booster.predict(self.native(rows), num_threads=1), dtype=np.float64)
             if regression:
                 return raw
             if raw.ndim == 1:
@@ -269,7 +266,7 @@ class Downstream:
             "n_estimators": 100,
             "min_samples_leaf": 5,
             "random_state": seed,
-            "n_jobs": self.threads,
+            "n_jobs": 1,
         }
 
         def matrix(rows: pl.DataFrame) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
@@ -42,8 +43,8 @@ def evaluate(
     """Measure fairness, utility, fidelity and privacy of a synthetic table.
 
     Models are trained on the synthetic rows and judged on real test people whom neither they nor the
-    generator saw. Beside every number stands what training on the real rows, the constant predictor, or real hold-out
-    rows in the place of the synthetic ones score.
+    generator saw. Beside every number stands what training on the real rows, the constant predictor, or real
+    hold-out rows in the place of the synthetic ones score.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def evaluate(
     max_rows_distance : int, optional
         Most rows on either side of a distance, instead of what `depth` says.
     threads : int, default=2
-        Threads of LightGBM and the forest.
+        Models that are trained side by side.
     generator_info : mapping, optional
         Model, criterion, strength and settings of the generator; kept in ``meta["generator"]``.
     progress : callable, optional
@@ -103,7 +104,7 @@ def evaluate(
     drawn = _synthetic(train, synthetic)
     task = Task.of(train.schema)
     _check_tables(train, test, task, admissible)
-    downstream = Downstream(train.schema, train.frame, task, threads)
+    downstream = Downstream(train.schema, train.frame, task)
     runs = max(repeats, max(len(tables) for tables in drawn.values()))
     seconds: dict[str, float] = {}
     contexts = []
@@ -123,7 +124,9 @@ def evaluate(
             population=population or {},
         )
         context.tick = _ticker(context, progress, run, runs)
-        _run(context, seconds)
+        # Fits and blocks run side by side; BLAS threads beside those would only wait for each other.
+        with threadpool_limits(limits=1, user_api="blas"):
+            _run(context, seconds)
         contexts.append(context)
     first = contexts[0]
     scores = first.scores if runs == 1 else combine([c.scores for c in contexts])
@@ -232,8 +235,8 @@ def _check_tables(train: Table, test: Table, task: Task, admissible: Sequence[st
             if (groups.counts > 0).sum() < 2:
                 only = groups.names[int(groups.counts.argmax())]
                 raise DataError(
-                    f"Sensitive column {name!r} has one level ({only!r}) in the {what} rows, so there is nothing "
-                    "to compare; choose another column or other rows."
+                    f"Sensitive column {name!r} has one level ({only!r}) in the {what} rows, so there is "
+                    "nothing to compare; choose another column or other rows."
                 )
         values = task.values(table.frame, schema)
         if task.kind != "regression":

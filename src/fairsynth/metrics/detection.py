@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairsynth.errors import DataError, SettingsError
+from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ def classifier_two_sample_test(
     seed : int, default=0
         Of folds and trees.
     threads : int, default=2
-        Threads of LightGBM.
+        Folds that are learned side by side.
 
     Returns
     -------
@@ -97,30 +98,32 @@ def classifier_two_sample_test(
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": threads,
+        "num_threads": 1,
         "verbosity": -1,
     }
     probability = np.full(len(rows), float(label.mean()))
     importance = np.zeros(rows.shape[1])
-    boosters: list[lightgbm.Booster | None] = []
-    for part in range(folds):
-        test = fold == part
-        if not test.any() or len(np.unique(label[~test])) < 2:
-            boosters.append(None)
-            continue
-        data = lightgbm.Dataset(
-            rows[~test], label[~test], categorical_feature=list(categorical), free_raw_data=True
-        )
+    sure_of = len(x) + np.arange(len(y))
+
+    def learn(part: int) -> lightgbm.Booster | None:
+        train = fold != part
+        if train.all() or len(np.unique(label[train])) < 2:
+            return None
+        data = lightgbm.Dataset(rows[train], label[train], categorical_feature=list(categorical))
         booster = lightgbm.train(settings, data, num_boost_round=trees)
-        probability[test] = np.asarray(booster.predict(rows[test], num_threads=threads))
-        importance += booster.feature_importance("gain")
-        boosters.append(booster)
-    sure = np.argsort(-probability[len(x) :], kind="stable")[:giveaways]
+        probability[~train] = np.asarray(booster.predict(rows[~train], num_threads=1))
+        return booster
+
+    boosters = side_by_side(learn, range(folds), threads)
+    for fitted in boosters:
+        if fitted is not None:
+            importance += fitted.feature_importance("gain")
+    sure = np.argsort(-probability[sure_of], kind="stable")[:giveaways]
     reasons = np.zeros((len(sure), rows.shape[1]))
     for part, fitted in enumerate(boosters):
-        mine = fold[len(x) + sure] == part
+        mine = fold[sure_of[sure]] == part
         if fitted is not None and mine.any():
-            shap = fitted.predict(y[sure[mine]], pred_contrib=True, num_threads=threads)
+            shap = fitted.predict(y[sure[mine]], pred_contrib=True, num_threads=1)
             reasons[mine] = np.asarray(shap)[:, :-1]
     return Detection(
         auc=auroc(label, probability),

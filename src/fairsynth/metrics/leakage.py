@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairsynth.errors import DataError
+from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
 
 Floats = NDArray[np.float64]
@@ -53,8 +54,10 @@ def leakage_auc(
         Group of each row; groups of fewer than ten rows are left out.
     categorical : sequence of int
         Columns that hold codes.
-    folds, trees, seed, threads : int
-        Of the cross-fitting and of LightGBM.
+    folds, trees, seed : int
+        Of the cross-fitting and of LightGBM; with many groups there are fewer trees for each.
+    threads : int, default=2
+        Folds that are learned side by side.
 
     Returns
     -------
@@ -73,25 +76,28 @@ def leakage_auc(
     settings = {
         "objective": "binary" if size == 2 else "multiclass",
         "learning_rate": 0.1,
-        "num_leaves": 31,
+        "num_leaves": 15,
         "min_data_in_leaf": 20,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": threads,
+        "num_threads": 1,
         "seed": seed,
         "verbosity": -1,
     }
     if size > 2:
         settings["num_class"] = size
-        trees = max(20, min(trees, 240 // size))
+        trees = max(15, min(trees, 180 // size))
     fold = _stratified_folds(codes, folds, np.random.default_rng(seed))
     probability = np.zeros((len(x), size))
-    for part in range(folds):
+
+    def learn(part: int) -> None:
         test = fold == part
         data = lightgbm.Dataset(x[~test], codes[~test], categorical_feature=list(categorical))
         booster = lightgbm.train(settings, data, num_boost_round=trees)
-        raw = np.asarray(booster.predict(x[test], num_threads=threads))
+        raw = np.asarray(booster.predict(x[test], num_threads=1))
         probability[test] = np.column_stack([1 - raw, raw]) if size == 2 else raw
+
+    side_by_side(learn, range(folds), threads)
     return _mean_area(codes, probability, size)
 
 

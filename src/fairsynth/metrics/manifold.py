@@ -8,21 +8,25 @@ whose rows all occur a few times every ball has radius 0 and an exact copy score
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairsynth.errors import DataError, SettingsError
+from fairsynth.metrics.threads import side_by_side
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Result = TypeVar("Result")
 
 # A float32 product of rows carries a rounding error of about this share of the squared norms.
 _ROUNDING = 2e-6
-_BLOCK_BYTES = 64 * 1024 * 1024
+_BLOCK_BYTES = 16 * 1024 * 1024
 
 
 def as_points(rows: ArrayLike, name: str = "rows") -> Matrix:
@@ -35,17 +39,25 @@ def as_points(rows: ArrayLike, name: str = "rows") -> Matrix:
     return x
 
 
-def squared_distance_blocks(a: Matrix, b: Matrix) -> Iterator[tuple[slice, Matrix, Matrix]]:
-    """Yield squared Euclidean distances of blocks of `a` to all of `b`.
+def over_distances(
+    a: Matrix, b: Matrix, work: Callable[[slice, Matrix, Matrix], Result], *, threads: int = 2
+) -> list[Result]:
+    """Apply a function to the squared Euclidean distances of blocks of `a` to all of `b`.
 
-    Yields
-    ------
-    rows : slice
-        Rows of `a` in this block.
-    squared : ndarray of float32, shape (block, len(b))
-        Squared distances, never below 0. The array is used again for the next block.
-    tolerance : ndarray of float32, shape (block, 1)
-        Differences up to this are rounding.
+    Parameters
+    ----------
+    a, b : ndarray of float32, shapes (n, d) and (m, d)
+        Points.
+    work : callable
+        Called with the rows of `a` in this block (slice), their squared distances (float32, shape (block, m),
+        never below 0, its to overwrite), and the differences that are rounding (float32, shape (block, 1)).
+    threads : int, default=2
+        Blocks that are worked on side by side.
+
+    Returns
+    -------
+    list
+        What `work` returned, in the order of the blocks.
     """
     centre = b.mean(axis=0, dtype=np.float64).astype(np.float32)
     a, b = a - centre, b - centre
@@ -53,20 +65,21 @@ def squared_distance_blocks(a: Matrix, b: Matrix) -> Iterator[tuple[slice, Matri
     bb = np.einsum("ij,ij->i", b, b)
     typical = float(np.quantile(bb, 0.99))
     size = max(1, min(len(a), _BLOCK_BYTES // (4 * len(b))))
-    buffer = np.empty((size, len(b)), dtype=np.float32)
     minus_two_b = np.ascontiguousarray(-2 * b.T)
-    for start in range(0, len(a), size):
+
+    def block(start: int) -> Result:
         rows = slice(start, min(start + size, len(a)))
-        squared = buffer[: rows.stop - rows.start]
-        np.matmul(a[rows], minus_two_b, out=squared)
+        squared = a[rows] @ minus_two_b
         squared += bb
         squared += aa[rows, None]
         np.maximum(squared, 0, out=squared)
-        yield rows, squared, (_ROUNDING * (aa[rows, None] + typical)).astype(np.float32)
+        return work(rows, squared, (_ROUNDING * (aa[rows, None] + typical)).astype(np.float32))
+
+    return side_by_side(block, range(0, len(a), size), threads)
 
 
 def nearest(
-    queries: ArrayLike, reference: ArrayLike, k: int = 1, *, exclude_self: bool = False
+    queries: ArrayLike, reference: ArrayLike, k: int = 1, *, exclude_self: bool = False, threads: int = 2
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Find the k nearest reference points of each query.
 
@@ -81,6 +94,8 @@ def nearest(
     exclude_self : bool, default=False
         `queries` and `reference` are the same points: row i is not its own neighbour (its
         duplicates are).
+    threads : int, default=2
+        Blocks that are worked on side by side.
 
     Returns
     -------
@@ -96,7 +111,9 @@ def nearest(
     # A few more candidates than wanted: rounding may swap the order of almost equal ones.
     take = min(k + 3, available)
     found = np.empty((len(q), take), dtype=np.int64)
-    for rows, squared, _ in squared_distance_blocks(q, r):
+    distances = np.empty((len(q), take))
+
+    def search(rows: slice, squared: Matrix, tolerance: Matrix) -> None:
         inside = np.arange(rows.stop - rows.start)
         if exclude_self:
             squared[inside, np.arange(rows.start, rows.stop)] = np.inf
@@ -104,12 +121,10 @@ def nearest(
             best = squared.argmin(axis=1)
             found[rows, j] = best
             squared[inside, best] = np.inf
-    distances = np.empty((len(q), take))
-    for start in range(0, len(q), 4096):
-        part = slice(start, start + 4096)
-        for j in range(take):
-            gap = q[part].astype(np.float64) - r[found[part, j]]
-            distances[part, j] = np.einsum("ij,ij->i", gap, gap)
+            gap = q[rows].astype(np.float64) - r[best]
+            distances[rows, j] = np.einsum("ij,ij->i", gap, gap)
+
+    over_distances(q, r, search, threads=threads)
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     rows_ = np.arange(len(q))[:, None]
     return np.sqrt(distances[rows_, order]), found[rows_, order]
@@ -165,9 +180,12 @@ class Cloud:
         """Count of other points within each closed ball of that radius, at least k; float64, shape (n,)."""
         squared_radius = self.radius.astype(np.float32) ** 2
         sizes = np.empty(len(self))
-        for rows, squared, tolerance in squared_distance_blocks(self.points, self.points):
+
+        def count(rows: slice, squared: Matrix, tolerance: Matrix) -> None:
             inside = squared <= squared_radius[rows, None] + tolerance
             sizes[rows] = np.count_nonzero(inside, axis=1) - 1
+
+        over_distances(self.points, self.points, count)
         return np.maximum(sizes, self.k)
 
 
@@ -217,20 +235,20 @@ def density_coverage(real: ArrayLike | Cloud, synthetic: ArrayLike | Cloud, *, k
     share = 1.0 / x.ball_sizes
     covered = np.zeros(len(x), dtype=bool)
     recalled = np.zeros(len(x), dtype=bool)
-    inside = np.zeros(len(y), dtype=bool)
-    density = 0.0
-    for rows, squared, tolerance in squared_distance_blocks(x.points, y.points):
+
+    def count(rows: slice, squared: Matrix, tolerance: Matrix) -> tuple[float, Bools]:
         squared -= tolerance
         in_real = squared <= radius_x[rows, None]
         hits = np.count_nonzero(in_real, axis=1)
-        density += float((hits * share[rows]).sum())
         covered[rows] = hits > 0
-        inside |= in_real.any(axis=0)
         recalled[rows] = (squared <= radius_y).any(axis=1)
+        return float((hits * share[rows]).sum()), np.asarray(in_real.any(axis=0))
+
+    parts = over_distances(x.points, y.points, count)
     return ManifoldScores(
-        density=density / len(y),
+        density=sum(hits for hits, _ in parts) / len(y),
         coverage=float(covered.mean()),
-        precision=float(inside.mean()),
+        precision=float(np.any([inside for _, inside in parts], axis=0).mean()),
         recall=float(recalled.mean()),
     )
 
@@ -359,28 +377,21 @@ def mmd(real: ArrayLike, synthetic: ArrayLike, *, bandwidth: float | None = None
         raise DataError("MMD needs at least two rows on either side.")
     if bandwidth is None:
         some = x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(int)]
-        gaps = np.concatenate([d[np.triu_indices(len(d), 1)] for _, d, _ in _whole(some)])
+        pairs = np.concatenate(over_distances(some, some, lambda rows, squared, tolerance: squared))
+        gaps = pairs[np.triu_indices(len(some), 1)]
         bandwidth = float(np.sqrt(np.median(gaps))) or float(np.sqrt(gaps.mean())) or 1.0
     if bandwidth <= 0:
         raise SettingsError(f"bandwidth={bandwidth!r} must be above 0.")
     scale = np.float32(-0.5 / bandwidth**2)
 
+    def block_sum(rows: slice, squared: Matrix, tolerance: Matrix) -> float:
+        squared *= scale
+        return float(np.exp(squared, out=squared).sum(dtype=np.float64))
+
     def kernel_sum(a: Matrix, b: Matrix) -> float:
-        total = 0.0
-        for _, squared, _ in squared_distance_blocks(a, b):
-            squared *= scale
-            total += float(np.exp(squared, out=squared).sum(dtype=np.float64))
-        return total
+        return sum(over_distances(a, b, block_sum))
 
     n, m = len(x), len(y)
     within_x = (kernel_sum(x, x) - n) / (n * (n - 1))
     within_y = (kernel_sum(y, y) - m) / (m * (m - 1))
     return within_x + within_y - 2 * kernel_sum(x, y) / (n * m)
-
-
-def _whole(points: Matrix) -> Iterator[tuple[slice, Matrix, Matrix]]:
-    """All distances of a small set of points, in one block."""
-    for rows, squared, tolerance in squared_distance_blocks(points, points):
-        if len(squared) != len(points):
-            raise DataError(f"{len(points)} points are too many to hold their distances at once.")
-        yield rows, squared.copy(), tolerance
