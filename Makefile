@@ -66,7 +66,7 @@ constraints: $(VENV)/.stamp-dev $(VENV)/.stamp-docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "fairsynth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo absent)."; \
+	  echo "fairsynth needs Python 3.11 or newer; '$(PYTHON)' is $$({ $(PYTHON) --version || echo absent; } 2>&1 | head -n 1)."; \
 	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
