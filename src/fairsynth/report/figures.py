@@ -21,7 +21,7 @@ from fairsynth.report.row_figures import (
     reliability_curves,
 )
 from fairsynth.report.rows import SMALL_CELL
-from fairsynth.report.style import SEQUENTIAL, SYMBOLS, color_of, hatching, pattern_of, styled
+from fairsynth.report.style import SYMBOLS, UNDER_TEXT, color_of, hatching, mark_of, pattern_of, styled
 from fairsynth.report.verdict import FOUR_FIFTHS, RATIO_OF
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def group_rates(
             marker={
                 "color": color_of(source, synthetic),
                 "size": 11,
-                "symbol": "circle-open" if source == "real" else "diamond",
+                "symbol": mark_of(source, synthetic),
                 "line": {"width": 2, "color": color_of(source, synthetic)},
             },
             error_x=_error(scores, color_of(source, synthetic)),
@@ -166,6 +166,7 @@ def fairness_utility_plane(
             mode="markers",
             marker={
                 "color": color_of(source, synthetic),
+                "opacity": 1,
                 "symbol": [SYMBOLS.get(p[0], "cross") for p in points],
                 "size": [16 if p[0] == "mean" else 10 for p in points],
                 "line": {"width": 1, "color": "rgba(128,128,128,0.9)"},
@@ -214,9 +215,10 @@ def intersectional_heatmap(
             y=down,
             text=[[_cell_text(c) for c in row] for row in table],
             texttemplate="%{text}",
+            textfont={"color": "#101418"},
             zmin=0,
             zmax=1,
-            colorscale=SEQUENTIAL,
+            colorscale=UNDER_TEXT,
             showscale=False,
             xgap=2,
             ygap=2,

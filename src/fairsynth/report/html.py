@@ -147,11 +147,10 @@ def _sections(
     fair = page.fairness_section(found)
     for attribute in found.attributes:
         drawn = pictures.fairness(found, attribute)
-        named = [b for b in fair.blocks if b.title == f"By {attribute}"]
+        named = [b for b in fair.blocks if b.title == f"By {attribute}" and not b.folded]
         if named:
             named[0].pictures += drawn
-        elif drawn:
-            fair.blocks.insert(0, Block(f"By {attribute}", pictures=drawn))
+    fair.blocks = [b for b in fair.blocks if b]
     honest = pictures.reliability(tables, found)
     if honest:
         fair.blocks.append(Block("Are the stated probabilities honest?", pictures=honest))
@@ -222,8 +221,8 @@ def _explained(found: Findings, explanation: Explanation | None) -> Section:
     if drawn:
         from fairsynth.report.rules import driven
 
-        section.text += " " + " ".join(driven(found, source) for source in found.synthetic_sources)
-        section.blocks.insert(0, Block(pictures=drawn))
+        lines = [line for source in found.synthetic_sources for line in driven(found, source)]
+        section.blocks.insert(0, Block(lines=lines, pictures=drawn))
     if explanation is not None:
         for source in found.synthetic_sources:
             near = _close_calls(explanation, source)

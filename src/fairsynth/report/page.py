@@ -334,24 +334,36 @@ def fairness_section(found: Findings) -> Section:
     for attribute in [*found.attributes, None]:
         mine = [s for s in scores if s.attribute == attribute]
         where = f"by {attribute}" if attribute else "over all groups"
-        block = Block(f"By {attribute}" if attribute else "Over all groups")
-        first = attribute in (found.main_attribute, None)
-        _add(block, measures(found, _whole(mine), f"Fairness {where}", explained=first))
+        shown = Block(f"By {attribute}" if attribute else "Over all groups")
+        folded = Block(f"All numbers {where}", folded=True)
+        # The first attribute stands open, with its explanations; the others have the same shape.
+        open_too = attribute in (found.main_attribute, None)
         groups = by_group(found, mine, f"Rates {where}, with 95 % intervals")
-        columns = by_column(found, mine, f"Columns {where}")
-        folded = Block(f"Every group and model {where}", folded=True)
-        _add(block if groups and len(groups.rows) <= OPEN_GROUPS else folded, groups)
-        _add(folded, columns, by_model(found, mine, f"Fairness {where}, model by model"))
-        section.blocks += [b for b in (block, folded) if b]
+        _add(
+            shown if open_too else folded,
+            measures(found, _whole(mine), f"Fairness {where}", explained=open_too),
+        )
+        _add(shown if open_too and groups and len(groups.rows) <= OPEN_GROUPS else folded, groups)
+        _add(
+            folded,
+            by_column(found, mine, f"Columns {where}"),
+            by_model(found, mine, f"Fairness {where}, model by model"),
+        )
+        if attribute is not None or shown:
+            section.blocks.append(shown)
+        section.blocks += [folded] if folded else []
     table = found.select(section="table_fairness")
     block = Block(
         "The table itself", "What the rows say, before any model. It matters less than it seems: see above."
     )
     _add(block, measures(found, _whole(table), "Fairness of the table itself"))
+    folded = Block("Groups and columns of the table itself", folded=True)
     for attribute in found.attributes:
         mine = [s for s in table if s.attribute == attribute]
-        _add(block, by_group(found, mine, f"Shares in the table by {attribute}"))
-    section.blocks += [block] if block else []
+        first = attribute == found.main_attribute
+        _add(block if first else folded, by_group(found, mine, f"Shares in the table by {attribute}"))
+        _add(folded, by_column(found, mine, f"Columns of the table, by {attribute}"))
+    section.blocks += [b for b in (block, folded) if b]
     return section
 
 

@@ -160,8 +160,8 @@ def association_heatmap(matrix: Floats, columns: Sequence[str]) -> go.Figure:
 
 
 def association_difference(real: Floats, synthetic: Floats, columns: Sequence[str]) -> go.Figure:
-    """Draw synthetic minus real association of every pair of columns, -1 to 1."""
-    return _heatmap(np.abs(synthetic) - np.abs(real), columns, DIVERGING, -1.0, 1.0)
+    """Draw synthetic minus real association of every pair of columns; colors end at -0.5 and 0.5."""
+    return _heatmap(np.abs(synthetic) - np.abs(real), columns, DIVERGING, -0.5, 0.5)
 
 
 def _heatmap(
@@ -177,13 +177,20 @@ def _heatmap(
             zmin=low,
             zmax=high,
             colorscale=scale,
-            colorbar={"thickness": 10, "len": 0.8},
+            colorbar={
+                "orientation": "h",
+                "thickness": 8,
+                "len": 1.0,
+                "x": 0.5,
+                "y": 1.0,
+                "yanchor": "bottom",
+            },
             xgap=1,
             ygap=1,
             hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
         )
     )
-    size = int(np.clip(150 + 16 * len(columns), 280, 620))
+    size = int(np.clip(190 + 15 * len(columns), 300, 640))
     return styled(
         figure,
         height=size,
@@ -266,7 +273,9 @@ def projection(
     """
     pools = np.concatenate([real, *synthetic.values()])
     low, high = extent if extent is not None else (pools.min(axis=0), pools.max(axis=0))
-    counts, x, y = np.histogram2d(real[:, 0], real[:, 1], bins=24, range=list(zip(low, high, strict=True)))
+    # Fewer rows, larger places: most of them should hold enough people to be shown.
+    bins = int(np.clip(np.sqrt(len(real) / 10), 5, 26))
+    counts, x, y = np.histogram2d(real[:, 0], real[:, 1], bins=bins, range=list(zip(low, high, strict=True)))
     shade = np.where(counts < SMALL_CELL, np.nan, np.sqrt(counts))
     figure = go.Figure(
         go.Heatmap(
@@ -296,7 +305,7 @@ def projection(
             hoverinfo="skip",
         )
     bounds = [list(pair) for pair in zip(low.tolist(), high.tolist(), strict=True)]
-    hidden = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
     return styled(
         figure, height=300, xaxis={"range": bounds[0], **hidden}, yaxis={"range": bounds[1], **hidden}
     )

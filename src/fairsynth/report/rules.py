@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fairsynth.evaluation.result import Score
 from fairsynth.report.findings import Findings, source_label
 from fairsynth.report.glossary import lookup
@@ -9,13 +11,16 @@ from fairsynth.report.verdict import (
     BANDS,
     DIRECT_USE,
     FOUR_FIFTHS,
+    LARGE_GROUP,
     MOSTLY_COPIES,
     NOTHING_LEARNED,
     ONE_DECISION,
+    PARITY_GAINED,
     RATIO_OF,
     REPEATS,
     SOMETHING_TO_LEARN,
     SWAP_GAP,
+    UNRELATED,
     WORSE_THAN_REAL,
     Reason,
 )
@@ -77,17 +82,19 @@ def hollow_parity(found: Findings, source: str, ratio: str) -> Reason | None:
     """Detect parity in the table that its models do not have (methods.md, trap 2: shuffled s)."""
     for attribute in found.single_attributes:
         inside, real = (found.value("label_parity_ratio", s, attribute=attribute) for s in (source, "real"))
-        outside = found.value(ratio, source, attribute=attribute)
-        if inside is None or outside is None or (real is not None and real >= FOUR_FIFTHS):
+        outside, before = (found.value(ratio, s, attribute=attribute) for s in (source, "real"))
+        if inside is None or outside is None or (real is not None and inside < real + PARITY_GAINED):
             continue
-        if inside >= FOUR_FIFTHS and outside < BANDS["fairness_ratio"].caution:
+        limit = BANDS["fairness_ratio"].caution
+        as_before = before is not None and outside <= before + WORSE_THAN_REAL and outside < FOUR_FIFTHS
+        if inside >= FOUR_FIFTHS and (outside < limit or as_before):
             return Reason(
                 "poor",
                 f"The table looks fair by {attribute} (label parity {inside:.2f}), but models trained on it "
                 f"are not ({_label(ratio).lower()} {outside:.2f} on real people): other columns stand in for "
                 f"{attribute}, as they do when the column is merely shuffled.",
-                f"Poor when labels are in parity ({FOUR_FIFTHS:g}) and decisions are not "
-                f"({BANDS['fairness_ratio'].caution:g}).",
+                f"Poor when labels are in parity ({FOUR_FIFTHS:g}) and decisions are below {limit:g}, or no "
+                "fairer than trained on real rows.",
                 "label_parity_ratio",
             )
     return None
@@ -129,20 +136,42 @@ def swapped_groups(found: Findings, source: str) -> Reason | None:
         if len(groups) < 2:
             continue
         top, bottom = max(groups, key=real.__getitem__), min(groups, key=real.__getitem__)
-        if real[top] - real[bottom] >= SWAP_GAP and here[bottom] - here[top] >= SWAP_GAP:
+        gap, turned = real[top] - real[bottom], here[bottom] - here[top]
+        if gap >= SWAP_GAP and turned >= max(SWAP_GAP, gap / 2):
             return Reason(
                 "poor",
                 f"The groups of {attribute} look swapped: {bottom} has fewer favorable labels than {top} "
                 "among the real rows, and more of them here.",
-                f"Poor when the label gap changes its sign and both gaps exceed {SWAP_GAP:g}.",
+                f"Poor when the label gap between groups of {LARGE_GROUP} and more changes its sign, exceeds "
+                f"{SWAP_GAP:g} and is at least half as large as before.",
                 "label_rate",
             )
     return None
 
 
+def unrelated_attribute(found: Findings, source: str) -> Reason | None:
+    """Detect a sensitive column that has nothing to do with the others, as if shuffled."""
+    for attribute in found.single_attributes:
+        here, real = (found.value("leakage_auc", s, attribute=attribute) for s in (source, "real"))
+        if here is not None and real is not None and here <= UNRELATED and real >= SOMETHING_TO_LEARN:
+            return Reason(
+                "caution",
+                f"{attribute} has nothing to do with the other columns here (guessed from them with AUC "
+                f"{here:.2f}; among the real rows {real:.2f}), as if it had been shuffled. What the table "
+                "says about single groups is not to be believed.",
+                f"With care when the attribute is guessed with an AUC of at most {UNRELATED:g} here and of "
+                f"at least {SOMETHING_TO_LEARN:g} among the real rows.",
+                "leakage_auc",
+            )
+    return None
+
+
 def _by_group(found: Findings, metric: str, source: str, attribute: str) -> dict[str, float]:
-    scores = found.select(metric, source=source, attribute=attribute)
-    return {s.group: s.value for s in scores if s.group and s.value is not None}
+    """Return the rates of the groups that are large enough to say something."""
+    scores = [s for s in found.select(metric, source=source, attribute=attribute) if s.group]
+    scores = [s for s in scores if s.model == "mean"] or [s for s in scores if s.model is None] or scores
+    large = (s for s in scores if s.n is None or s.n >= LARGE_GROUP)
+    return {s.group: s.value for s in large if s.group and s.value is not None}
 
 
 # ---------------------------------------------------------------------- the four questions
@@ -179,25 +208,50 @@ def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: st
         why = score.note or "there are no decisions to compare"
         return Reason("unknown", f"{_label(ratio)} by {attribute} is not defined: {why}.", metric=ratio)
     value, real = score.value, found.value(ratio, "real", attribute=attribute)
+    high = score.high
     text = f"{_label(ratio)} by {attribute} is {value:.2f}"
     if score.low is not None and score.high is not None:
         text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
     text += f", against {real:.2f} trained on real rows." if real is not None else "."
+    large = _among_large(found, ratio, source, attribute)
+    small = large is not None and large > value + 0.005
+    if small and large is not None:
+        value, real, high = large, _among_large(found, ratio, "real", attribute), None
+        beside = "" if real is None else f", against {real:.2f}"
+        text += f" Between groups of at least {LARGE_GROUP} people it is {value:.2f}{beside}."
     reason = _band("fairness_ratio", value, text, ratio)
-    joint = " × " in attribute
-    worse = real is not None and value < real - WORSE_THAN_REAL and (score.high is None or score.high < real)
-    if worse and not joint:
+    rule = reason.rule
+    worse = real is not None and value < real - WORSE_THAN_REAL and (high is None or high < real)
+    if " × " in attribute:
+        if worse or reason.level == "poor":
+            doubt = "Joint groups can be tiny, so this alone calls for care only."
+            return Reason("caution", f"{text} {doubt}", rule, ratio)
+    elif worse:
         rule = (
             f"Poor when more than {WORSE_THAN_REAL:g} below training on real rows, and the interval with it."
         )
         return Reason("poor", f"{text} It is less fair than the real data.", rule, ratio)
-    if reason.level == "good" and score.low is not None and score.low < FOUR_FIFTHS:
+    if reason.level == "good" and (small or (score.low is not None and score.low < FOUR_FIFTHS)):
         doubt = f"The people tested are too few to be sure of {FOUR_FIFTHS:g}."
-        return Reason("caution", f"{text} {doubt}", f"{reason.rule} The interval counts.", ratio)
-    if joint and reason.level == "poor":
-        doubt = "Joint groups can be tiny, so this alone calls for care only."
-        return Reason("caution", f"{text} {doubt}", reason.rule, ratio)
-    return reason
+        return Reason("caution", f"{text} {doubt}", f"{rule} The interval counts.", ratio)
+    return Reason(reason.level, text, rule, ratio)
+
+
+def _among_large(found: Findings, ratio: str, source: str, attribute: str) -> float | None:
+    """Return the ratio between the groups that are large enough, None when no group is left out."""
+    given = found.value(f"{ratio}_large_groups", source, attribute=attribute)
+    if given is not None:
+        return given
+    ratios = []
+    for metric in {"dpr": ("selection_rate",), "eor": ("tpr", "fpr")}.get(ratio, ("tpr",)):
+        scores = found.select(metric, source=source, attribute=attribute)
+        if not any(s.group and s.n is not None and s.n < LARGE_GROUP for s in scores):
+            return None
+        rates = _by_group(found, metric, source, attribute).values()
+        if len(rates) < 2 or max(rates) <= 0:
+            return None
+        ratios.append(min(rates) / max(rates))
+    return min(ratios)
 
 
 def useful(found: Findings, source: str) -> list[Reason]:
@@ -273,7 +327,7 @@ def private(found: Findings, source: str) -> list[Reason]:
         if value is not None:
             beside = f"; of unseen real rows, {_percent(base)} are by chance" if base is not None else ""
             text = f"{_percent(value)} of its rows are {_label(metric).lower()} of training rows{beside}."
-            reasons.append(_band(name, value - (base or 0.0), text, metric))
+            reasons.append(_band(name, value - (base or 0.0) - _noise(found, metric), text, metric))
     value, base = (found.value("authenticity", s) for s in (source, "holdout"))
     if value is not None and base:
         text = f"Authenticity is {value:.2f}, where real hold-out rows have {base:.2f}."
@@ -295,27 +349,45 @@ def private(found: Findings, source: str) -> list[Reason]:
     return reasons
 
 
+def _noise(found: Findings, metric: str) -> float:
+    """Return two standard errors of the hold-out rows' share: where rows recur by chance, it scatters."""
+    base = found.get(metric, "holdout")
+    if base is None or base.value is None or not base.n:
+        return 0.0
+    return 2.0 * math.sqrt(max(base.value * (1.0 - base.value), 0.0) / base.n)
+
+
 # ---------------------------------------------------------------------- what drives decisions
-def driven(found: Findings, source: str) -> str:
+def driven(found: Findings, source: str) -> list[str]:
     """Say in words whether the sensitive attribute, or a proxy, still drives decisions."""
     name = "" if source == "synthetic" else f"{source_label(source)}: "
-    words = []
+    lines = []
     for attribute in found.single_attributes:
+        words = []
         here, real = (found.value("shap_share", s, column=attribute) for s in (source, "real"))
         if here is not None:
-            beside = f", against {_percent(real)} trained on real rows" if real is not None else ""
-            words.append(f"{attribute} itself makes up {_percent(here)} of what drives decisions{beside}.")
+            beside = f" (trained on real rows: {_percent(real)})" if real is not None else ""
+            words.append(
+                f"{name}{attribute} itself makes up {_percent(here)} of what drives decisions{beside}."
+            )
         gaps = {
             s.column: s.value
             for s in found.select("shap_group_gap", source=source, attribute=attribute)
-            if s.column and s.column != attribute and s.value is not None
+            if s.column and s.column not in found.single_attributes and s.value is not None
         }
         if gaps and max(gaps.values()) > 0:
             proxy = max(gaps, key=lambda c: gaps[c])
             before = found.value("shap_group_gap", "real", attribute=attribute, column=proxy)
             beside = f" (trained on real rows: {before:.2f})" if before is not None else ""
             words.append(
-                f"Of the other columns, {proxy} pushes the groups of {attribute} furthest apart: by "
-                f"{gaps[proxy]:.2f}{beside}."
+                f"Of the other columns, {proxy} pushes the groups of {attribute} furthest apart, by "
+                f"{gaps[proxy]:.2f}{_unit(found)}{beside}."
             )
-    return f"{name}{' '.join(words)}" if words else ""
+        lines += [" ".join(words)] if words else []
+    return lines
+
+
+def _unit(found: Findings) -> str:
+    """Return the unit of SHAP values after the number, by the kind of outcome."""
+    kind = found.meta.get("task")
+    return " in log-odds" if kind == "binary" else " in units of the outcome" if kind == "regression" else ""

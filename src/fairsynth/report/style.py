@@ -12,10 +12,13 @@ from fairsynth.report.findings import is_synthetic
 REAL, CONSTANT, HOLDOUT = "#3b82c4", "#8a8f98", "#56b4e9"
 SYNTHETIC = ("#d9650b", "#009e73", "#cc79a7", "#b58900", "#7a5fd0")
 SYMBOLS = {"lightgbm": "circle", "logistic_regression": "square", "random_forest": "diamond", "mean": "star"}
+MARKS = ("diamond", "square", "triangle-up", "star", "x")
 PATTERNS = ("/", "x", ".", "\\", "+")
 GRID = "rgba(128,128,128,0.25)"
 #: Blues that are readable under dark and under light text.
 SEQUENTIAL = [[0.0, "#f1f5fb"], [0.35, "#b5cdea"], [0.7, "#5b93cf"], [1.0, "#1f5a9e"]]
+#: Light enough for dark figures on every one of them.
+UNDER_TEXT = [[0.0, "#f4f7fc"], [1.0, "#86b3e2"]]
 DIVERGING = [[0.0, "#b0520a"], [0.25, "#e8a46c"], [0.5, "#f4f4f4"], [0.75, "#8ab6de"], [1.0, "#1f5a9e"]]
 
 
@@ -33,6 +36,14 @@ def pattern_of(source: str, synthetic: list[str]) -> str:
         return ""
     place = synthetic.index(source) if source in synthetic else 0
     return PATTERNS[place % len(PATTERNS)]
+
+
+def mark_of(source: str, synthetic: list[str]) -> str:
+    """Return the shape of a source's marks, so that they differ without color."""
+    if not is_synthetic(source):
+        return "circle-open"
+    place = synthetic.index(source) if source in synthetic else 0
+    return MARKS[place % len(MARKS)]
 
 
 def hatching(shape: str | list[str]) -> dict[str, Any]:

@@ -86,8 +86,12 @@ BANDS: dict[str, Band] = {
         False,
         "0.5 is chance; the margin is ours. Good, too, when the interval reaches 0.5.",
     ),
-    "copies": Band("Share of exact copies, beyond that of hold-out rows", 0.005, 0.02, False, "Ours."),
-    "near_copies": Band("Share of near copies, beyond that of hold-out rows", 0.02, 0.05, False, "Ours."),
+    "copies": Band(
+        "Share of exact copies, beyond that of hold-out rows and its scatter", 0.005, 0.02, False, "Ours."
+    ),
+    "near_copies": Band(
+        "Share of near copies, beyond that of hold-out rows and its scatter", 0.02, 0.05, False, "Ours."
+    ),
     "authenticity": Band("Authenticity, relative to that of hold-out rows", 0.9, 0.75, True, "Ours."),
     "membership": Band(
         "AUC of the membership-inference attack", 0.55, 0.6, False, "0.5 is chance; the margin is ours."
@@ -115,6 +119,12 @@ DIRECT_USE = 0.05
 MOSTLY_COPIES = 0.25
 #: A gap in label rates that is large enough for its sign to mean something.
 SWAP_GAP = 0.05
+#: Parity of labels counts as brought about by the table when it is this much nearer to 1 than before.
+PARITY_GAINED = 0.1
+#: Groups of fewer people are too small to be judged by, or to count as swapped.
+LARGE_GROUP = 100
+#: A sensitive column that is guessed no better than this from the others has nothing to do with them.
+UNRELATED = 0.53
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
 REPEATS = 0.5
 
@@ -270,10 +280,11 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
         repeats = rules.repeats_itself(found, source)
         copies = rules.copied_rows(found, source)
         swapped = rules.swapped_groups(found, source)
+        unrelated = rules.unrelated_attribute(found, source)
         answers = (
             _answer("fair", [nothing, hollow, *rules.fair(found, source, RATIO_OF[criterion])]),
             _answer("useful", [nothing, *rules.useful(found, source)]),
-            _answer("faithful", [repeats, swapped, *rules.faithful(found, source)]),
+            _answer("faithful", [repeats, swapped, unrelated, *rules.faithful(found, source)]),
             _answer("private", [copies, *rules.private(found, source)]),
         )
         disguises = tuple(r for r in (copies, repeats, nothing, swapped, hollow) if r)
