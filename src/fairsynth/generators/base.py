@@ -1,0 +1,504 @@
+"""The contract that every generator keeps: fit, sample, save, load, in scikit-learn's manner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+from sklearn.base import BaseEstimator
+
+from fairsynth.data.frames import to_arrow
+from fairsynth.data.schema import MISSING_LEVEL, Schema
+from fairsynth.data.table import JOINT, Table, fresh_identifiers
+from fairsynth.errors import (
+    BundleError,
+    CapabilityError,
+    DataError,
+    NotFittedError,
+    SettingsError,
+)
+from fairsynth.fairness import CRITERIA, Fairness
+from fairsynth.progress import Progress, Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fairsynth.bundle import Bundle
+
+#: Rows drawn at a time. Part of what a seed means: another number here gives other rows.
+BLOCK_ROWS = 32_768
+
+Mix = Literal["empirical", "uniform"] | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can do; shown by ``fairsynth models``, and asked before it is tried.
+
+    Attributes
+    ----------
+    title : str
+        What it is, in one line.
+    paper : str
+        Where it was published.
+    criteria : tuple of str
+        Fairness criteria that it can be asked for; empty if it has no such notion.
+    strength : bool
+        Whether the strength is a dial, or only on and off.
+    targets : tuple of str
+        Of ``"binary"``, ``"multiclass"``, ``"numeric"``.
+    several_sensitive : bool
+        Whether groups may be the joint levels of several columns.
+    where : bool
+        Whether rows can be asked for by condition.
+    teacher : bool
+        Whether its file can be distilled without the data.
+    data_free : bool
+        Whether it can be made from a teacher's file alone.
+    private : bool
+        Whether it is differentially private.
+    """
+
+    title: str
+    paper: str
+    criteria: tuple[str, ...] = CRITERIA
+    strength: bool = True
+    targets: tuple[str, ...] = ("binary", "multiclass")
+    several_sensitive: bool = True
+    where: bool = True
+    teacher: bool = False
+    data_free: bool = False
+    private: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which rows are asked for.
+
+    Attributes
+    ----------
+    where : dict
+        Column → canonical value (None for missing), exact to the row.
+    group_shares : dict or None
+        Joint group, as level texts by attribute → share; None for those learned.
+    """
+
+    where: dict[str, Any]
+    group_shares: dict[tuple[str, ...], float] | Literal["uniform"] | None
+
+
+class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+    """A model of a table from which fair synthetic rows are drawn.
+
+    Hyper-parameters are keyword arguments of ``__init__`` and stored under their names; nothing is done before
+    `fit`. A method is one subclass that says how to fit (`_fit`), how to draw a block of rows (`_draw`) and
+    what of it goes into a file (`_state`, `_restore`).
+
+    Attributes
+    ----------
+    schema_ : Schema
+        Of the table that was learned.
+    n_rows_ : int
+        How many rows were learned from.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    fairness: Fairness | None
+    seed: int
+
+    @abstractmethod
+    def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
+        """Learn from a checked table, setting attributes that end in an underscore."""
+
+    @abstractmethod
+    def _draw(self, n: int, request: Any, seed: np.random.SeedSequence) -> pl.DataFrame:
+        """Return `n` canonical rows without identifiers; must be safe to call from several threads."""
+
+    def _prepare(self, request: Request) -> Any:
+        """Turn a request into what `_draw` needs, once for all blocks."""
+        return request
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
+        """Return documents, tensors, and what in them came from the data."""
+
+    @abstractmethod
+    def _restore(self, content: Bundle) -> None:
+        """Set the learned attributes from a file that was checked as a file, not yet as this model."""
+
+    def fit(self, table: Any, *, progress: Progress | None = None, checkpoint: Path | str | None = None) -> Self:
+        """Learn from a table.
+
+        Parameters
+        ----------
+        table : Table
+            Rows whose schema names a target and sensitive columns.
+        progress : callable, optional
+            Told of every `Step`; see `fairsynth.progress.bar`.
+        checkpoint : path, optional
+            Folder in which the work is kept; the same call goes on from there after a crash.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        SchemaError, DataError
+            If the table cannot be learned from.
+        CapabilityError
+            If this method cannot do what is asked.
+        """
+        if not isinstance(table, Table):
+            raise DataError(
+                f"fit needs a Table, not {type(table).__name__}: wrap your frame with "
+                "Table(frame, target=..., favorable=..., sensitive=[...])."
+            )
+        self._check(table)
+        self._fit(table, progress=progress, checkpoint=Path(checkpoint) if checkpoint is not None else None)
+        self.schema_, self.n_rows_ = table.schema, len(table)
+        return self
+
+    def _check(self, table: Table) -> None:
+        schema, can = table.schema, self.capabilities
+        if not schema.target or not schema.sensitive:
+            lacking = "target" if not schema.target else "sensitive column"
+            raise DataError(f"{self.name} needs a {lacking}; name it: Table(..., target=..., sensitive=[...]).")
+        if len(schema.sensitive) > 1 and not can.several_sensitive:
+            raise CapabilityError(
+                f"{self.name} takes one sensitive column, and {len(schema.sensitive)} are named; keep one."
+            )
+        column = schema[schema.target]
+        kind = "numeric" if column.kind not in ("categorical", "boolean") else "multiclass"
+        if kind == "multiclass" and len(column.group_names()) == 2:
+            kind = "binary"
+        if kind not in can.targets:
+            raise CapabilityError(
+                f"{self.name} does not take a {kind} target, and {schema.target!r} is one; choose a method that "
+                "does (`fairsynth models`), or declare it categorical."
+            )
+        if self.fairness is None:
+            return
+        criterion = self.fairness.criterion
+        if can.criteria and criterion not in can.criteria:
+            raise CapabilityError(f"{self.name} cannot be asked for {criterion}; it knows {', '.join(can.criteria)}.")
+        if criterion != "demographic_parity" and not schema.favorable:
+            raise CapabilityError(f"{criterion} needs to know which target value is favorable: name favorable=....")
+
+    def sample(
+        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
+    ) -> Any:
+        """Draw synthetic rows.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, optional
+            The same seed gives the same rows; by default that of the model.
+        where : mapping, optional
+            Column → value: only rows with these values, exact to the row. None means missing.
+        sensitive : {"empirical", "uniform"} or mapping, default="empirical"
+            Shares of the groups: as learned, equal, or given by name: ``{"Female": 0.5, "Male": 0.5}``, joint
+            groups as ``"Black × Female"``. The label law of each group stays.
+
+        Returns
+        -------
+        frame
+            Of the kind that the model learned from, with the same columns, dtypes, order and levels.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        SettingsError, DataError
+            If `n`, a column, a value or a group does not exist.
+        CapabilityError
+            If rows such as asked for are too rare to be found.
+        """
+        return self.sample_table(n, seed=seed, where=where, sensitive=sensitive).native()
+
+    def sample_table(
+        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
+    ) -> Table:
+        """Draw synthetic rows as a `Table`; arguments as of `sample`."""
+        with closing(self._blocks(n, seed, where, sensitive)) as blocks:
+            frame = pl.concat(list(blocks))
+        return Table._of(frame.select(self.schema_.names), self.schema_)
+
+    def iter_batches(
+        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
+    ) -> Iterator[pa.RecordBatch]:
+        """Draw synthetic rows as Arrow record batches, in memory that does not grow with `n`; see `sample`."""
+        yield from self._blocks(n, seed, where, sensitive, finish=self._to_arrow)
+
+    def _to_arrow(self, frame: pl.DataFrame) -> pa.RecordBatch:
+        return to_arrow(frame, self.schema_)
+
+    def sample_to(
+        self,
+        path: str | os.PathLike[str],
+        n: int,
+        *,
+        seed: int | None = None,
+        where: Mapping[str, Any] | None = None,
+        sensitive: Mix = "empirical",
+        progress: Progress | None = None,
+    ) -> None:
+        """Draw synthetic rows straight into a file, which appears only when it is whole.
+
+        Parameters
+        ----------
+        path : path
+            .parquet, .csv or .csv.gz.
+        n, seed, where, sensitive
+            As of `sample`.
+        progress : callable, optional
+            Told after every block.
+        """
+        from fairsynth.data.io import TableWriter
+
+        self._fitted()
+        with TableWriter(path, self.schema_) as writer:
+            with closing(self.iter_batches(n, seed=seed, where=where, sensitive=sensitive)) as batches:
+                for batch in batches:
+                    writer.write(batch)
+                    if progress is not None:
+                        progress(Step("sample", writer.rows, n))
+
+    def _blocks(
+        self, n: int, seed: int | None, where: Mapping[str, Any] | None, sensitive: Mix, finish: Any = None
+    ) -> Iterator[Any]:
+        """Draw block after block on all cores, in order; each block has chance of its own."""
+        self._fitted()
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+            raise SettingsError(f"n={n!r}: ask for a whole number of rows, at least 1.")
+        prepared = self._prepare(Request(self._conditions(where), self._group_shares(sensitive)))
+        chosen = self.seed if seed is None else seed
+        sizes = [BLOCK_ROWS] * (int(n) // BLOCK_ROWS) + ([int(n) % BLOCK_ROWS] if n % BLOCK_ROWS else [])
+
+        def block(index: int) -> Any:
+            frame = self._draw(sizes[index], prepared, np.random.SeedSequence([chosen, index]))
+            frame = frame.with_columns(
+                fresh_identifiers(self.schema_[name], sizes[index], start=index * BLOCK_ROWS)
+                for name in self.schema_.identifiers
+            ).select(self.schema_.names)
+            return frame if finish is None else finish(frame)
+
+        from fairsynth.nn.threads import threads
+
+        workers = min(len(sizes), max(1, len(os.sched_getaffinity(0))))
+        waiting: deque[Future[Any]] = deque()
+        with threads(1), ThreadPoolExecutor(workers) as pool:
+            try:
+                for index in range(len(sizes)):
+                    waiting.append(pool.submit(block, index))
+                    if len(waiting) > 2 * workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _conditions(self, where: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Read the values of `where` with the schema."""
+        if not where:
+            return {}
+        if not self.capabilities.where:
+            raise CapabilityError(f"{self.name} cannot draw rows by condition; draw more and filter them.")
+        return {name: _canonical_value(value, self.schema_, name) for name, value in where.items()}
+
+    def _group_shares(self, sensitive: Mix) -> dict[tuple[str, ...], float] | Literal["uniform"] | None:
+        if isinstance(sensitive, str):
+            if sensitive not in ("empirical", "uniform"):
+                raise SettingsError(f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares.")
+            return None if sensitive == "empirical" else "uniform"
+        columns = [self.schema_[name] for name in self.schema_.sensitive]
+        shares: dict[tuple[str, ...], float] = {}
+        for group, share in sensitive.items():
+            levels = tuple(str(group).split(JOINT)) if len(columns) > 1 else (str(group),)
+            if len(levels) != len(columns):
+                raise SettingsError(
+                    f"sensitive: {group!r} names {len(levels)} level(s), and a group is one level of each of "
+                    f"{', '.join(self.schema_.sensitive)}, joined by {JOINT!r}."
+                )
+            for level, column in zip(levels, columns, strict=True):
+                if level not in (*column.group_names(), MISSING_LEVEL):
+                    raise SettingsError(
+                        f"sensitive: {level!r} is not a group of {column.name!r}; "
+                        f"its groups are {', '.join(column.group_names())}."
+                    )
+            if not np.isfinite(share) or share < 0:
+                raise SettingsError(f"sensitive: the share {share!r} of {group!r} must be a number from 0 up.")
+            shares[levels] = float(share)
+        if sum(shares.values()) <= 0:
+            raise SettingsError("sensitive: the shares must not all be 0.")
+        return shares
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "schema_"):
+            raise NotFittedError(f"this {type(self).__name__} has learned nothing yet; call fit(table) first.")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file without code in it, whole or not at all.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        BundleError
+            If the file cannot be written.
+        """
+        from fairsynth import bundle
+
+        self._fitted()
+        documents, tensors, from_data = self._state()
+        manifest = {
+            "kind": "generator",
+            "generator": self.name,
+            "fairness": self.fairness.to_dict() if self.fairness else None,
+            "n_rows": self.n_rows_,
+            "settings": _plain(self.get_params(deep=False)),
+            "parameters": int(sum(a.size for name, a in tensors.items() if name.startswith("net."))),
+            "from_data": [
+                {
+                    "what": "schema: column names, level names, numeric ranges (means of extremes), roles",
+                    "where": "documents/schema.json",
+                },
+                *from_data,
+            ],
+        }
+        documents = {"schema": json.loads(self.schema_.to_json()), **documents}
+        bundle.write(path, manifest, documents, tensors)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model of this class from a file.
+
+        Raises
+        ------
+        BundleError
+            If it is no such file, or holds another kind of model.
+        """
+        model = load_generator(path)
+        if not isinstance(model, cls):
+            raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
+        return model
+
+
+def load_generator(path: str | os.PathLike[str]) -> Generator:
+    """Read any generator from its file.
+
+    Raises
+    ------
+    BundleError
+        If the file is truncated, altered, foreign, hostile, or made by a newer version.
+    """
+    from fairsynth import bundle
+
+    return generator_from(bundle.read(path))
+
+
+def generator_from(content: Bundle) -> Generator:
+    """Build the generator that a checked file describes; see `load_generator`."""
+    from fairsynth.generators.registry import get_generator_class
+
+    manifest = content.manifest
+    with content.guard():
+        if manifest.get("kind") != "generator":
+            raise BundleError(f"{content.path}: holds a {manifest.get('kind')}, not a model.")
+        settings = manifest["settings"]
+        if not isinstance(settings, dict):
+            raise ValueError("the settings are no object")
+        asked = manifest["fairness"]
+        kind = get_generator_class(str(manifest["generator"]))
+        known = kind().get_params(deep=False)
+        if set(settings) - set(known):
+            raise ValueError(f"unknown settings {sorted(set(settings) - set(known))}")
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        if "fairness" in known:
+            settings["fairness"] = Fairness(**asked) if isinstance(asked, dict) else None
+        model = kind(**settings)
+        schema = Schema.from_json(json.dumps(content.document("schema")))
+        n_rows = manifest["n_rows"]
+        if not isinstance(n_rows, int) or n_rows < 0:
+            raise ValueError("n_rows is no count")
+        model.schema_, model.n_rows_ = schema, n_rows
+        model._restore(content)
+    return model
+
+
+def fingerprint(model: Generator, table: Table, states: np.ndarray) -> str:
+    """Return a checksum of data, settings and version: who has another one is another fit."""
+    from fairsynth import __version__
+
+    settings = _plain(model.get_params(deep=False))
+    text = json.dumps([__version__, model.name, settings, table.schema.to_json()], sort_keys=True)
+    return hashlib.sha256(text.encode() + np.ascontiguousarray(states).tobytes()).hexdigest()
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {}
+    for name, value in settings.items():
+        if isinstance(value, Fairness):
+            value = value.to_dict()
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Generator | os.PathLike):
+            continue  # a teacher that was handed over is no setting of the student's file
+        elif isinstance(value, np.generic):
+            value = value.item()
+        plain[name] = value
+    return plain
+
+
+def _canonical_value(value: Any, schema: Schema, name: str) -> Any:
+    """Return the canonical value that `where` means for a column; None for missing."""
+    from fairsynth.data.canonical import level_text
+
+    column = schema[name]
+    if column.kind == "identifier":
+        raise DataError(f"where: {name!r} is an identifier, which is never learned.")
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value == column.missing_marker:
+        if not column.has_missing:
+            raise DataError(f"where: no value of {name!r} was missing, so missing cannot be asked for.")
+        return None
+    if column.kind in ("categorical", "boolean"):
+        text = str(value) if isinstance(value, str | bool) else level_text(value)
+        if column.kind == "boolean":
+            text = text.capitalize()
+        if text not in column.group_names():
+            shown = ", ".join(column.group_names()[:20])
+            raise DataError(f"where: {value!r} is not a level of {name!r}; its levels are {shown}.")
+        return text
+    try:
+        if column.kind == "datetime":
+            number = float(pl.Series([value], dtype=pl.Datetime("us")).to_physical()[0])
+        else:
+            number = float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"where: {value!r} is no value for {name!r}, which is {column.kind}.") from error
+    low, high = column.bounds
+    if not low <= number <= high:
+        raise DataError(f"where: {name}={value} is outside the range that was learned ({column.summary()}).")
+    if column.kind == "integer" and number != int(number):
+        raise DataError(f"where: {name}={value}, and {name!r} holds integers.")
+    return number

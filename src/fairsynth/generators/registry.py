@@ -1,0 +1,47 @@
+"""The methods there are: one line each."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from fairsynth.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fairsynth.generators.base import Generator
+
+_BUILT_IN: dict[str, str] = {
+    "fairvae": "fairsynth.generators.fairvae:FairVAE",
+    "latent-distillation": "fairsynth.generators.latent_distillation:LatentDistillation",
+    "fair4free": "fairsynth.generators.fair4free:Fair4Free",
+}
+DEFAULT_GENERATOR = "fairvae"
+#: Other packages add their own generators under this entry point group.
+ENTRY_POINTS = "fairsynth.generators"
+
+
+def list_generators() -> tuple[str, ...]:
+    """Return the names of all methods, those of other installed packages included."""
+    return (*_BUILT_IN, *sorted(point.name for point in _foreign() if point.name not in _BUILT_IN))
+
+
+def get_generator_class(name: str) -> type[Generator]:
+    """Return the class of a method.
+
+    Raises
+    ------
+    SettingsError
+        If there is no method of that name; the message lists those there are.
+    """
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    for point in _foreign():
+        if point.name == name:
+            return point.load()  # type: ignore[no-any-return]
+    raise SettingsError(f"there is no method {name!r}; there are {', '.join(list_generators())}.")
+
+
+def _foreign() -> list[EntryPoint]:
+    return list(entry_points(group=ENTRY_POINTS))

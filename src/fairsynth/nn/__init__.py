@@ -1,0 +1,1 @@
+"""Parts that several generators share: layers, dependence penalties, latent laws, the training loop."""

@@ -1,0 +1,166 @@
+"""From a condition (latent and groups) to a row of states: two decoders with one face.
+
+`IndependentDecoder` is the published one: given the condition, columns are independent.
+`AutoregressiveDecoder` is ours and the default: a column also sees the columns before it, through a running sum of
+embeddings as in NADE (Larochelle and Murray, AISTATS 2011), so that it costs about as much as one
+hidden layer. It keeps pairs of columns together that a small latent cannot (education and its number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fairsynth.nn.layers import perceptron
+
+#: Column → bool ``(n, size)``: the states that a row may take there.
+Allowed = Mapping[int, Tensor]
+
+
+class IndependentDecoder(nn.Module):
+    """Columns independent given the condition.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        States of each column.
+    n_condition : int
+        Width of the condition.
+    hidden : sequence of int
+        Hidden layers.
+    """
+
+    def __init__(self, sizes: Sequence[int], n_condition: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.body = perceptron(n_condition, hidden, sum(sizes))
+
+    def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        """Return the mean over rows of -log p(states | condition), in nats.
+
+        Parameters
+        ----------
+        condition : Tensor
+            ``(n, n_condition)``.
+        states : Tensor
+            int64 ``(n, columns)``.
+        allowed : mapping
+            Restrictions on some columns.
+        """
+        pieces = self.body(condition).split(self.sizes, dim=1)
+        return sum_of(
+            nn.functional.cross_entropy(_masked(piece, allowed.get(j)), states[:, j]) for j, piece in enumerate(pieces)
+        )
+
+    def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
+        """Return one row of states for every condition, int64 ``(columns, n)``."""
+        pieces = self.body(condition).split(self.sizes, dim=1)
+        uniform = torch.rand(len(self.sizes), len(condition), generator=generator)
+        return torch.stack(
+            [draw_states(_masked(piece, allowed.get(j)), uniform[j]) for j, piece in enumerate(pieces)]
+        )
+
+
+class AutoregressiveDecoder(nn.Module):
+    """Every column given the condition and the columns before it.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        States of each column, in the order in which they are drawn.
+    n_condition : int
+        Width of the condition.
+    hidden : sequence of int
+        Hidden layers between condition and running sum.
+    width : int
+        Width of the running sum.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, sizes: Sequence[int], n_condition: int, hidden: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        starts = torch.tensor([0, *sizes]).cumsum(0)
+        self.register_buffer("offsets", starts[:-1], persistent=False)
+        self._bounds = starts.tolist()
+        self.body = perceptron(n_condition, hidden, width)
+        self.context = nn.Embedding(sum(sizes), width)
+        nn.init.normal_(self.context.weight, std=0.3)
+        self.scale = nn.Parameter(torch.ones(len(sizes), width))
+        self.shift = nn.Parameter(torch.zeros(len(sizes), width))
+        self.out = nn.Linear(width, sum(sizes))
+
+    def _logits(self, hidden: Tensor, column: int) -> Tensor:
+        start, stop = self._bounds[column], self._bounds[column + 1]
+        return nn.functional.linear(hidden, self.out.weight[start:stop], self.out.bias[start:stop])
+
+    def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        """Return the mean over rows of -log p(states | condition), in nats.
+
+        Parameters
+        ----------
+        condition : Tensor
+            ``(n, n_condition)``.
+        states : Tensor
+            int64 ``(n, columns)``.
+        allowed : mapping
+            Restrictions on some columns.
+        """
+        seen = self.context(states + self.offsets)
+        running = torch.cat([self.body(condition)[:, None], seen[:, :-1]], dim=1).cumsum(1)
+        hidden = nn.functional.relu(running * self.scale + self.shift)
+        return sum_of(
+            nn.functional.cross_entropy(_masked(self._logits(hidden[:, j], j), allowed.get(j)), states[:, j])
+            for j in range(len(self.sizes))
+        )
+
+    def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
+        """Return one row of states for every condition, int64 ``(columns, n)``."""
+        running = self.body(condition)
+        uniform = torch.rand(len(self.sizes), len(condition), generator=generator)
+        drawn = torch.empty(len(self.sizes), len(condition), dtype=torch.int64)
+        last = len(self.sizes) - 1
+        for j in range(len(self.sizes)):
+            hidden = torch.addcmul(self.shift[j], running, self.scale[j]).relu_()
+            drawn[j] = draw_states(_masked(self._logits(hidden, j), allowed.get(j)), uniform[j])
+            if j < last:
+                running += nn.functional.embedding(drawn[j] + self._bounds[j], self.context.weight)
+        return drawn
+
+
+Decoder = IndependentDecoder | AutoregressiveDecoder
+
+
+def draw_states(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw from the softmax of each row by inverting its cumulative sum.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``(n, size)``; overwritten.
+    uniform : Tensor
+        ``(n,)`` in [0, 1).
+
+    Returns
+    -------
+    Tensor
+        int64 ``(n,)``.
+    """
+    weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+    cumulative = weights.cumsum_(1)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    # The largest uniform may round up to the total; the last state with any weight is meant then.
+    drawn = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+    return drawn.clamp_(max=logits.shape[1] - 1)
+
+
+def _masked(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    return logits if allowed is None else logits.masked_fill(~allowed, -1e9)
+
+
+def sum_of(terms: object) -> Tensor:
+    """Add up scalars, keeping the type."""
+    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]

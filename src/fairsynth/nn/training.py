@@ -1,0 +1,232 @@
+"""The training loop: mini-batches, one learning rate cycle, checkpoints that resume to the bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairsynth import bundle
+from fairsynth.errors import BundleError, SettingsError
+from fairsynth.progress import Progress, Step
+
+#: Seconds between two checkpoints.
+SAVE_EVERY = 10.0
+
+Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Rows a step.
+    learning_rate : float
+        Peak of the cycle, reached after a tenth of the steps; it ends at 0.
+    weight_decay : float
+        Of AdamW.
+    constant : bool
+        Keep the learning rate at its peak throughout (as the published networks do).
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    constant: bool = False
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        if self.constant:
+            return self.learning_rate
+        warm = max(1, self.steps // 10)
+        if step < warm:
+            return self.learning_rate * (0.04 + 0.96 * (step + 1) / warm)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+
+
+class Checkpoint:
+    """A folder in which finished and unfinished stages of one fit are kept.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist.
+    fingerprint : str
+        Of data, settings and version: another fit must not go on from here.
+    """
+
+    def __init__(self, folder: Path | str, fingerprint: str) -> None:
+        self.folder, self.fingerprint = Path(folder), fingerprint
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, stage: str) -> Path:
+        """Return the file of a stage."""
+        return self.folder / f"{stage}.fairsynth"
+
+    def save(self, stage: str, step: int, tensors: Mapping[str, np.ndarray]) -> None:
+        """Keep a stage as it is after `step` steps, in one atomic replacement."""
+        manifest = {"kind": "checkpoint", "fingerprint": self.fingerprint, "step": step}
+        bundle.write(self.path(stage), manifest, {}, tensors)
+
+    def load(self, stage: str) -> tuple[int, dict[str, np.ndarray]] | None:
+        """Return steps done and tensors of a stage, or None if there is nothing.
+
+        Raises
+        ------
+        SettingsError
+            If the folder belongs to a fit of other data or settings.
+        """
+        path = self.path(stage)
+        if not path.exists():
+            return None
+        try:
+            kept = bundle.read(path)
+        except BundleError as error:
+            raise SettingsError(f"{error} It is a checkpoint: remove {self.folder} to start anew.") from error
+        if kept.manifest.get("fingerprint") != self.fingerprint:
+            raise SettingsError(
+                f"{self.folder} holds the checkpoint of another fit (other data, settings or fairsynth version). "
+                "Give another folder, or remove this one to start anew."
+            )
+        return int(str(kept.manifest["step"])), kept.tensors
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    *,
+    n_rows: int,
+    plan: Plan,
+    seed: int,
+    stage: str,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train `module` in place.
+
+    Chance is a function of `seed` and the step alone, so a run that was killed and resumed takes the same
+    steps as one that was not.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Its parameters are trained; its buffers are not kept in checkpoints.
+    loss : callable
+        ``(rows, generator) -> (scalar, numbers to show)``; rows is int64 ``(batch,)``.
+    n_rows : int
+        Rows to draw batches from.
+    plan : Plan
+        How long and how fast.
+    seed : int
+        Order of the rows and the noise.
+    stage : str
+        Name for progress and checkpoint.
+    progress, checkpoint : optional
+        Who hears, and where it is kept.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    key = stage.replace(" ", "_")
+    done = _resume(checkpoint, key, module, optimiser, parameters)
+    batch = min(plan.batch_size, n_rows)
+    a_pass = max(1, n_rows // batch)
+    generator = torch.Generator()
+    order, order_of = torch.zeros(0, dtype=torch.int64), -1
+    saved = time.monotonic()
+    module.train()
+    for step in range(done, plan.steps):
+        epoch, place = divmod(step, a_pass)
+        if epoch != order_of:
+            order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_rows))
+            order_of = epoch
+        generator.manual_seed(_mixed(seed, step))
+        for settings in optimiser.param_groups:
+            settings["lr"] = plan.rate(step)
+        value, shown = loss(order[place * batch : (place + 1) * batch], generator)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 100.0)
+        optimiser.step()
+        if progress is not None:
+            progress(Step(stage, step + 1, plan.steps, shown))
+        if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY and step + 1 < plan.steps:
+            checkpoint.save(key, step + 1, _state(module, optimiser, parameters))
+            saved = time.monotonic()
+    module.eval()
+    if checkpoint is not None and done < plan.steps:
+        checkpoint.save(key, plan.steps, _state(module, optimiser, parameters))
+
+
+def steps_for(n_rows: int, batch_size: int, epochs: float, at_least: int) -> int:
+    """Return optimiser steps: so many passes, and never fewer than `at_least` steps."""
+    return max(at_least, math.ceil(epochs * max(1, n_rows // min(batch_size, n_rows))))
+
+
+def _mixed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _state(module: nn.Module, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, Any]:
+    tensors = {f"module.{name}": value.detach().cpu().numpy() for name, value in module.named_parameters()}
+    for i, parameter in enumerate(parameters):
+        for name, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{i}.{name}"] = value.detach().cpu().numpy()
+    return tensors
+
+
+def _resume(
+    checkpoint: Checkpoint | None,
+    key: str,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+) -> int:
+    kept = checkpoint.load(key) if checkpoint is not None else None
+    if kept is None:
+        return 0
+    done, tensors = kept
+    load_parameters(module, {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    for i, parameter in enumerate(parameters):
+        start = f"optimiser.{i}."
+        own = {k.removeprefix(start): torch.from_numpy(v) for k, v in tensors.items() if k.startswith(start)}
+        if own:
+            optimiser.state[parameter] = own
+    return done
+
+
+def load_parameters(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays into the parameters of the same name.
+
+    Raises
+    ------
+    BundleError
+        If names or shapes are not exactly those of the module.
+    """
+    wanted = dict(module.named_parameters())
+    bundle.expect(tensors, {name: tuple(p.shape) for name, p in wanted.items()})
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            value = np.asarray(tensors[name])
+            if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
+                raise BundleError(f"the tensor {name!r} holds what is no finite number; the file is damaged.")
+            parameter.copy_(torch.from_numpy(value))
+
+
+def build(seed: int, make: Callable[[], nn.Module]) -> Any:
+    """Make a module whose initial weights depend on `seed` alone; global chance is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_mixed(seed, 2**40))
+        return make()
