@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
-from fairsynth.evaluation import decisions, people, rows
+from fairsynth.evaluation import decisions, people, quality, rows
 from fairsynth.evaluation.context import DEPTHS, Context, Depth
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
 from fairsynth.evaluation.features import fingerprint
@@ -159,6 +159,7 @@ def _run(context: Context, seconds: dict[str, float]) -> None:
     near = timed("points", rows.Neighbourhoods)
     timed("neighbourhoods", rows.score_manifold, near)
     timed("privacy", people.score_privacy, near)
+    timed("quality", quality.score_quality)
 
 
 def _ticker(context: Context, progress: Progress | None, run: int, runs: int) -> Any:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from fairsynth.errors import DataError
 from fairsynth.evaluation.context import Context
-from fairsynth.evaluation.features import row_keys
+from fairsynth.evaluation.features import (
+    Points,
+    categorical_positions,
+    column_values,
+    is_categorical,
+    native_matrix,
+    row_keys,
+)
 from fairsynth.evaluation.rows import Neighbourhoods
-from fairsynth.metrics import privacy
+from fairsynth.metrics import attacks, privacy
 from fairsynth.metrics.manifold import nearest
 
 
@@ -17,6 +26,10 @@ def score_privacy(context: Context, near: Neighbourhoods) -> None:
     """Score closest records, copies and membership inference, beside what hold-out rows score."""
     _copies(context)
     _closest_records(context, near)
+    if context.depth.alpha:
+        _membership(context, near.points)
+    if context.depth.attacks:
+        _attacks(context, near.points)
 
 
 def _copies(context: Context) -> None:
@@ -73,3 +86,153 @@ def _closest(
     near = privacy.near_copies(distances[:, 0], people[:, 0])
     said = "nearer to a train row than 99 % of hold-out people are"
     context.add("privacy", "near_copies", near, note=said, **where)
+
+
+def _parts(frame: pl.DataFrame, parts: int, rows: int, context: Context) -> list[pl.DataFrame]:
+    """Cut rows at random into disjoint parts of equal size, each of at most `rows` rows."""
+    size = min(frame.height // parts, rows)
+    order = context.rng(f"{parts} parts").permutation(frame.height)
+    return [frame[order[i * size : (i + 1) * size]] for i in range(parts)]
+
+
+def _membership(context: Context, points: Points) -> None:
+    """Attack membership; hold-out rows give the non-members, the reference, and a stand-in release."""
+    rows = context.depth.distance_rows
+    if len(context.test) < 60:
+        context.note("Membership inference was left out: it needs 60 hold-out rows.")
+        return
+    strangers, reference, stand_in = (points(f) for f in _parts(context.test.frame, 3, rows, context))
+    members = points(context.sample(context.train.frame, len(strangers), "members"))
+    released = {
+        s: points(context.sample(t.frame, 2 * rows, f"membership {s}")) for s, t in context.synthetic.items()
+    }
+    for source, release in {"holdout": stand_in, **released}.items():
+        context.tick(f"membership attack on {source}")
+        attack = privacy.membership_inference(members, strangers, release, reference, seed=context.seed)
+        n = len(members) + len(strangers)
+        note = f"density ratio of nearest neighbours; {len(members):,} members, {len(strangers):,} others"
+        context.add(
+            "privacy",
+            "membership_inference_auc",
+            attack.auc,
+            interval=(attack.low, attack.high),
+            source=source,
+            n=n,
+            note=note,
+        )
+        tpr = attack.tpr_at_1_percent
+        said = "share of members recognised when 1 % of the others are accused wrongly"
+        context.add("privacy", "membership_inference_tpr", tpr, source=source, n=n, note=said)
+
+
+def _attacks(context: Context, points: Points) -> None:
+    """Make the three attacks on each table, and on one half of the hold-out with the other as control."""
+    rows = context.depth.distance_rows
+    train = context.sample(context.train.frame, rows, "attacked train")
+    control = context.sample(context.test.frame, rows, "attacked holdout")
+    stand_in, others = _parts(context.test.frame, 2, rows, context)
+    tables = {s: context.sample(t.frame, rows, f"attack {s}") for s, t in context.synthetic.items()}
+    cases = {"holdout": (stand_in, others)} | {s: (release, control) for s, release in tables.items()}
+    for source, (release, strangers) in cases.items():
+        context.tick(f"attacks on {source}")
+        _single_out(context, source, train, strangers, release)
+        _link(context, source, train, strangers, release, points)
+        _infer(context, source, train, strangers, release, points)
+
+
+def _add_risk(context: Context, metric: str, found: attacks.Risk, **where: Any) -> None:
+    note = f"success {found.success:.3f}, on hold-out people {found.control:.3f}, blind {found.naive:.3f}"
+    if found.naive > found.success:
+        note += "; weaker than blind guesses, so it says nothing of the risk"
+    context.add(
+        "privacy",
+        metric,
+        found.value,
+        interval=(found.low, found.high),
+        n=found.attacks,
+        note=note,
+        **where,
+    )
+
+
+def _single_out(
+    context: Context, source: str, train: pl.DataFrame, strangers: pl.DataFrame, release: pl.DataFrame
+) -> None:
+    tables = [native_matrix(f, context.schema, context.columns) for f in (train, strangers, release)]
+    try:
+        found = attacks.singling_out(
+            *tables,
+            categorical=categorical_positions(context.schema, context.columns),
+            attacks=context.depth.attacks,
+            seed=context.seed,
+        )
+    except DataError as error:
+        context.add("privacy", "singling_out", None, source=source, note=str(error))
+        return
+    _add_risk(context, "singling_out", found, source=source)
+
+
+def _link(
+    context: Context,
+    source: str,
+    train: pl.DataFrame,
+    strangers: pl.DataFrame,
+    release: pl.DataFrame,
+    points: Points,
+) -> None:
+    if len(context.columns) < 2:
+        return
+    order = context.rng("halves of columns").permutation(len(context.columns))
+    places = points.blocks()
+    halves = {
+        name: np.concatenate([np.arange(places[c].start, places[c].stop) for c in chosen])
+        for name, chosen in (
+            ("one", [context.columns[i] for i in order[::2]]),
+            ("two", [context.columns[i] for i in order[1::2]]),
+        )
+    }
+    encoded = [points(f) for f in (train, strangers, release)]
+    cut = [{name: e[:, at] for name, at in halves.items()} for e in encoded]
+    found = attacks.linkability(*cut, attacks=context.depth.attacks, seed=context.seed)
+    _add_risk(context, "linkability", found, source=source)
+
+
+def _infer(
+    context: Context,
+    source: str,
+    train: pl.DataFrame,
+    strangers: pl.DataFrame,
+    release: pl.DataFrame,
+    points: Points,
+) -> None:
+    """Guess every column from all others; the headline pools the guesses of all columns."""
+    frames = (train, strangers, release)
+    encoded = [points(f) for f in frames]
+    places = points.blocks()
+    pooled = []
+    for name in context.columns:
+        column = context.schema[name]
+        others = np.ones(encoded[0].shape[1], dtype=bool)
+        others[places[name]] = False
+        if not others.any():
+            return
+        secrets = [column_values(f, column) for f in frames]
+        tolerance = 0.0
+        if not is_categorical(column):
+            known = column_values(context.train.frame, column)
+            low, high = np.nanquantile(known, [0.05, 0.95])
+            tolerance = 0.05 * float(high - low)
+        guesses = attacks.infer(
+            *(e[:, others] for e in encoded),
+            secret_train=secrets[0],
+            secret_holdout=secrets[1],
+            secret_synthetic=secrets[2],
+            tolerance=tolerance,
+            attacks=context.depth.attacks,
+            seed=context.seed,
+        )
+        found = attacks.risk(guesses.success, guesses.control, guesses.naive)
+        _add_risk(context, "inference_of_column", found, source=source, column=name)
+        pooled.append(guesses)
+    parts = [np.concatenate([getattr(g, k) for g in pooled]) for k in ("success", "control", "naive")]
+    _add_risk(context, "inference", attacks.risk(*parts), source=source)
