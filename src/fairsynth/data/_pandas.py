@@ -42,7 +42,7 @@ def from_pandas(frame: pd.DataFrame) -> RawFrame:
         values = frame[name]
         dtype = values.dtype
         if isinstance(dtype, pd.CategoricalDtype):
-            categories = dtype.categories.toseries_of_arrow(index=range(len(dtype.categories)))
+            categories = dtype.categories.to_series(index=range(len(dtype.categories)))
             dtypes[name] = f"category[{_dtype_text(name, categories)}]"
             if dtype.ordered:
                 ordered.add(name)
@@ -189,7 +189,7 @@ def _values_of(values: pl.Series, text: str) -> Any:
     if match := re.fullmatch(r"string<(\w+), (\w+)>", text):
         na_value = pd.NA if match[2] == "NA" else np.nan
         dtype = pd.StringDtype(match[1]) if na_value is pd.NA else pd.StringDtype(match[1], na_value=na_value)
-        return pd.array(values.to_numpy(), dtype=dtype)
+        return dtype.__from_arrow__(to_arrow_array(values))
     if text.startswith("interval["):
         return _intervals(values, text)
     dtype = pd.api.types.pandas_dtype(text)

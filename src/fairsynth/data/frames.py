@@ -230,7 +230,7 @@ def _from_pyarrow(table: pa.Table) -> RawFrame:
 def _from_dictionary(name: str, values: pa.ChunkedArray) -> pl.Series:
     whole = values.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], type=values.type)
+        whole = whole.chunk(0) if whole.num_chunks else pa.nulls(0, values.type)
     return enum_of(name, series_of_arrow(name, whole.dictionary), series_of_arrow(name, whole.indices))
 
 
@@ -305,7 +305,8 @@ def to_arrow_array(values: pl.Series) -> pa.Array:
 @lru_cache(maxsize=256)
 def _polars_of(kind: pa.DataType) -> pl.DataType:
     """Return the Polars dtype that an Arrow type is read as."""
-    return series_of_arrow("", pa.array([], type=kind)).dtype
+    # Not pa.array([]), which imports pandas.
+    return series_of_arrow("", pa.nulls(0, kind)).dtype
 
 
 def _pandas() -> Any:
@@ -379,7 +380,8 @@ def to_arrow(frame: pl.DataFrame, schema: Schema) -> pa.RecordBatch:
         values = frame[column.name]
         if pa.types.is_dictionary(kind) and column.marker_level is None and column.missing_marker is not None:
             # The marker is one more entry of the dictionary.
-            levels = pa.array([*column.levels, column.missing_marker], type=kind.value_type)
+            texts = pl.Series([*column.levels, column.missing_marker], dtype=pl.String)
+            levels = to_arrow_array(texts).cast(kind.value_type)
             codes = to_arrow_array(values.to_physical().cast(pl.Int32).fill_null(len(column.levels)))
             arrays.append(
                 pa.DictionaryArray.from_arrays(codes.cast(kind.index_type), levels, ordered=kind.ordered)

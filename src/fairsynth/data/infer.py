@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import (
@@ -414,8 +415,9 @@ class _Inference:
     def _fields(self, values: pl.Series, kind: str) -> dict[str, Any]:
         if kind == "categorical":
             levels = self.hint.get("levels") or _levels(values)
-            column = Column(name=self.name, kind="categorical", levels=tuple(levels))
-            to_canonical(values, column, strict="levels" in self.hint)
+            if "levels" in self.hint:
+                column = Column(name=self.name, kind="categorical", levels=tuple(levels))
+                to_canonical(values, column, strict=True)
             return {"levels": tuple(levels), "ordered": self.name in self.raw.ordered}
         column = Column(name=self.name, kind=kind, tz=_zone(values), format=self.format)  # type: ignore[arg-type]
         canonical, _ = to_canonical(values, column, strict=True)
@@ -446,8 +448,8 @@ class _Inference:
                 "from 0); remove them."
             )
         if column.edges is not None and self.is_sensitive:
-            cuts = present.cast(pl.Float64).cut(list(column.edges), left_closed=True)
-            constant = cuts.n_unique() == 1
+            groups = np.searchsorted(column.edges, present.cast(pl.Float64).to_numpy(), side="right")
+            constant = bool((groups == groups[0]).all())
         if not constant:
             return
         only = level_text(present[0])

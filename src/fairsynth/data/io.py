@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from fairsynth.data.frames import RawFrame, file_schema, from_native, refuse_duplicates
-from fairsynth.data.schema import Schema
+from fairsynth.data.schema import Column, Schema
 from fairsynth.errors import DataError, MissingDependencyError, SettingsError
 
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
@@ -27,6 +27,8 @@ WRITABLE = (".parquet", ".csv", ".csv.gz")
 _DUCKDB = "duckdb:///"
 #: Rows that one row group of a Parquet file holds at least, so that small batches do not make slow files.
 ROW_GROUP = 131_072
+#: Integers of a smaller range are written with a dictionary.
+FEW_VALUES = 1_000
 
 
 def is_address(source: Any) -> bool:
@@ -231,7 +233,8 @@ class TableWriter:
             if self.path.name.lower().endswith(".parquet"):
                 self._sink = _ParquetSink(self._temporary, self.schema)
             else:
-                self._sink = _CsvSink(self._temporary, compressed=self.path.name.lower().endswith(".gz"))
+                compressed = self.path.name.lower().endswith(".gz")
+                self._sink = _CsvSink(self._temporary, self.schema, compressed=compressed)
         except BaseException:
             self._temporary.unlink(missing_ok=True)
             raise
@@ -270,6 +273,8 @@ class _ParquetSink:
         self._types = arrow_schema(schema)
         self._file_types = file_schema(schema)
         dictionaries = [item.name for item in self._types if pa.types.is_dictionary(item.type)]
+        # Of numbers only those of few values: on others, building a dictionary takes several times longer.
+        dictionaries += [column.name for column in schema if _has_few_values(column)]
         self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
         self._writer = pq.ParquetWriter(
             self._file,
@@ -297,15 +302,22 @@ class _ParquetSink:
                 self._flush()
                 stored = base64.b64encode(self._file_types.serialize().to_pybytes())
                 self._writer.add_key_value_metadata({"ARROW:schema": stored.decode()})
-            self._writer.close()
         finally:
-            self._file.close()
+            # Also after an error, or the writer would try again when it is collected.
+            try:
+                self._writer.close()
+            finally:
+                self._file.close()
+
+
+def _has_few_values(column: Column) -> bool:
+    return column.kind == "integer" and column.bounds[1] - column.bounds[0] < FEW_VALUES
 
 
 class _CsvSink:
     """CSV through Polars; missing is an empty field."""
 
-    def __init__(self, path: Path, *, compressed: bool) -> None:
+    def __init__(self, path: Path, schema: Schema, *, compressed: bool) -> None:
         self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
         # No name and no time inside, so that equal rows make equal files.
         self._stream: Any = (
@@ -313,13 +325,13 @@ class _CsvSink:
             if compressed
             else self._file
         )
-        self._is_first = True
+        header = pl.DataFrame(schema=dict.fromkeys(schema.names, pl.String))
+        header.write_csv(self._stream)
 
     def write(self, batch: pa.RecordBatch) -> None:
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
-        frame.write_csv(self._stream, include_header=self._is_first)
-        self._is_first = False
+        frame.write_csv(self._stream, include_header=False)
 
     def close(self, *, complete: bool) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from fairsynth.data.canonical import DATETIME_FORMATS, mask_missing, parse_datetime
+from fairsynth.data.canonical import DATETIME_FORMATS, EXACT_INTEGERS, mask_missing, parse_datetime
 from fairsynth.data.schema import MICROSECONDS
 
 #: How many rows must stand behind a remembered extreme.
@@ -45,8 +45,9 @@ def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, 
             exact = floor * len(ordered) == sum(ordered)
             ends.append(floor if ends or exact else floor + whole)
         else:
-            mean = math.fsum(ordered) / len(ordered)
-            if step is not None:
+            # Divided first: the sum of five large numbers may be no float any more.
+            mean = math.fsum(value / len(ordered) for value in ordered)
+            if step is not None and abs(mean) < EXACT_INTEGERS * step:
                 places = round(-math.log10(step))
                 mean = round(
                     math.floor(mean / step) * step if ends else math.ceil(mean / step) * step, places

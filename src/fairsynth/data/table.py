@@ -13,7 +13,7 @@ import polars as pl
 from fairsynth.data.canonical import canonical_dtype, level_text, to_canonical
 from fairsynth.data.frames import RawFrame, from_native, to_native
 from fairsynth.data.infer import infer_schema
-from fairsynth.data.io import is_address, read_any
+from fairsynth.data.io import read_any
 from fairsynth.data.schema import MISSING_LEVEL, Column, Schema
 from fairsynth.errors import DataError, SchemaError, SettingsError
 
@@ -207,8 +207,8 @@ class Table:
             If a column holds what cannot be read as its kind, or the target is missing or unknown in a row.
         """
         schema = self.schema
-        if isinstance(data, Table):
-            data = data.native()
+        if isinstance(data, Table) and data.schema == schema:
+            return Table._of(data.frame, schema, list(data.repairs))
         raw = _read(data)
         _refuse_other_columns(raw.frame.columns, schema, "the table to align")
         if not len(raw.frame):
@@ -388,9 +388,9 @@ def fresh_identifiers(column: Column, n: int, *, start: int = 0) -> pl.Series:
 def _read(data: Any) -> RawFrame:
     if isinstance(data, RawFrame):
         return data
-    if isinstance(data, str | PathLike) or is_address(data):
+    if isinstance(data, str | PathLike):
         return read_any(data)
-    return from_native(data)
+    return from_native(data.native() if isinstance(data, Table) else data)
 
 
 def _canonical(raw: RawFrame, schema: Schema, *, strict: bool) -> tuple[pl.DataFrame, list[str]]:

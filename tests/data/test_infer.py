@@ -1,0 +1,322 @@
+"""What is inferred from rows, and what is refused with a remedy."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairsynth.data import Table
+from fairsynth.data.measure import private_range
+from fairsynth.errors import DataError, FairsynthError, SchemaError
+
+N = 60
+
+
+def rows(**columns: Any) -> pl.DataFrame:
+    """A sound table of N rows, with more columns."""
+    base = {
+        "age": [20 + i % 31 for i in range(N)],
+        "sex": ["F", "M"] * (N // 2),
+        "paid": ["no", "yes", "yes", "no", "no", "yes"] * (N // 6),
+    }
+    return pl.DataFrame({**base, **columns})
+
+
+def schema_of(values: Any, **options: Any) -> Any:
+    return Table(rows(x=values), **options).schema["x"]
+
+
+def csv_schema(tmp_path: Path, cells: list[str], **options: Any) -> Any:
+    """The column x of a CSV file with those cells, repeated."""
+    cells = [cells[i % len(cells)] for i in range(N)]
+    file = tmp_path / "t.csv"
+    file.write_text("x,n\n" + "".join(f"{cell},{i % 7}\n" for i, cell in enumerate(cells)))
+    return Table(file, **options).schema["x"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "dtype", "detail"),
+    [
+        (["1", "2", "3", "-4"], "integer", "Int64", {"decimals": None}),
+        (["1", "2", "3", ""], "integer", "Int64", {"has_missing": True, "missing_marker": None}),
+        (["1.5", "2.25", "3"], "continuous", "Float64", {"decimals": 2}),
+        (["1e3", "2.5", ".5"], "continuous", "Float64", {"decimals": 1}),
+        (["62.0", "61.0", "60.0"], "integer", "Float64", {}),
+        (["0", "1"], "categorical", "Int64", {"levels": ("0", "1")}),
+        (["001", "002", "010"], "categorical", "String", {"levels": ("001", "002", "010")}),
+        (["True", "False"], "categorical", "String", {"levels": ("False", "True")}),
+        (["a", "b", "1"], "categorical", "String", {"levels": ("1", "a", "b")}),
+        (["1", "2", "NA", "3"], "integer", "String", {"missing_marker": "NA", "has_missing": True}),
+        (["a", "NA", "b"], "categorical", "String", {"levels": ("NA", "a", "b")}),
+        (
+            ["2020-01-31", "2021-02-28", "2020-06-01"],
+            "datetime",
+            "String",
+            {"format": "%Y-%m-%d", "unit": "day"},
+        ),
+        (["2020-01-31", "2021-02-30"], "categorical", "String", {}),
+        (["12345678901234567890", "1", "2"], "categorical", "String", {}),
+        (["a", " ", "b"], "categorical", "String", {"levels": ("a", "b"), "has_missing": True}),
+    ],
+)
+def test_columns_of_text_files(
+    tmp_path: Path, cells: list[str], kind: str, dtype: str, detail: dict[str, Any]
+) -> None:
+    column = csv_schema(tmp_path, cells)
+    assert (column.kind, column.dtype) == (kind, dtype)
+    assert {key: getattr(column, key) for key in detail} == detail
+
+
+@pytest.mark.parametrize(
+    "cells", [["39", "?", "41", "7"], ["0.5", "?", "1.25"], ["a", "?", "b"], ["", "?", "a", "?"]]
+)
+def test_declared_marker_in_a_text_file(tmp_path: Path, cells: list[str]) -> None:
+    column = csv_schema(tmp_path, cells, missing="?")
+    assert column.missing_marker == "?" and column.has_missing
+    assert column.kind == {"3": "integer", "0": "continuous"}.get(cells[0][:1], "categorical")
+
+
+def test_text_in_memory_stays_text() -> None:
+    assert schema_of([str(i % 7) for i in range(N)]).kind == "categorical"
+
+
+def test_many_levels() -> None:
+    levels = [f"city {i}" for i in range(3000)]
+    frame = pl.DataFrame({"city": levels + levels[:1500], "sex": ["F", "M"] * 2250})
+    column = Table(frame).schema["city"]
+    assert column.kind == "categorical" and len(column.levels) == 3000
+
+
+def test_levels_are_sorted_as_values() -> None:
+    column = schema_of([i % 12 for i in range(N)], kinds={"x": "categorical"})
+    assert column.levels == tuple(str(i) for i in range(12))
+    assert schema_of([0.5, 10.0, 2.0] * 20, kinds={"x": "categorical"}).levels == ("0.5", "2", "10")
+
+
+def test_target_kinds() -> None:
+    assert Table(rows(x=[i % 20 for i in range(N)]), target="x").schema["x"].kind == "categorical"
+    assert Table(rows(x=[i % 21 for i in range(N)]), target="x").schema["x"].kind == "integer"
+    assert (
+        Table(rows(x=[i % 21 for i in range(N)]), target="x", favorable=[1, 2]).schema["x"].kind
+        == "categorical"
+    )
+    assert Table(rows(x=[i % 3 == 0 for i in range(N)]), target="x").schema["x"].levels == ("False", "True")
+    assert Table(rows(), target="age", kinds={"age": "integer"}).schema["age"].kind == "integer"
+
+
+@pytest.mark.parametrize("favorable", [1, "1", 1.0, True, np.int64(1), [1], ("1",)])
+def test_favorable_value_in_any_spelling(favorable: Any) -> None:
+    frame = rows(x=[i % 2 for i in range(N)], b=[i % 2 == 1 for i in range(N)])
+    if favorable is not True:
+        assert Table(frame, target="x", favorable=favorable).schema.favorable == ("1",)
+    else:
+        assert Table(frame, target="b", favorable=favorable).schema.favorable == ("True",)
+        assert Table(frame, target="b", favorable="true").schema.favorable == ("True",)
+
+
+def test_numeric_sensitive_columns() -> None:
+    assert Table(rows(x=[i % 5 for i in range(N)]), sensitive="x").schema["x"].kind == "categorical"
+    for options in (
+        {"sensitive": {"age": [25, 40]}},
+        {"sensitive": "age", "kinds": {"age": {"edges": [25, 40]}}},
+    ):
+        table = Table(rows(), **options)  # type: ignore[arg-type]
+        assert table.schema["age"].kind == "integer"
+        assert table.groups().names == ("< 25", "[25, 40)", "≥ 40")
+
+
+def test_identifiers_are_found_and_said() -> None:
+    schema = Table(rows(id=range(100, 100 + N), name=[f"n{i}" for i in range(N)])).schema
+    assert schema.identifiers == ("id", "name")
+    assert all(any(repr(name) in note for note in schema.notes) for name in ("id", "name"))
+    assert schema["name"].levels == ()
+
+
+def test_what_is_no_identifier() -> None:
+    scattered = np.random.default_rng(0).permutation(10 * N)[:N]
+    schema = Table(
+        rows(x=scattered, when=[dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(N)])
+    ).schema
+    assert schema.identifiers == ()
+    assert Table(rows(x=range(N)), kinds={"x": "integer"}).schema.identifiers == ()
+    assert Table(rows(x=[f"n{i}" for i in range(N)])[:49]).schema.identifiers == ()
+
+
+def test_nearly_distinct_texts_are_noted() -> None:
+    notes = Table(rows(x=[f"n{min(i, N - 3)}" for i in range(N)])).schema.notes
+    assert any("'x'" in note and "identifier" in note for note in notes)
+
+
+def test_constant_features_are_noted() -> None:
+    schema = Table(rows(x=[3] * N)).schema
+    assert any("'x'" in note and "'3'" in note for note in schema.notes)
+    assert schema["x"].bounds == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([1.5, 2.0, 3.25], 2),
+        ([0.1, 0.2, 0.7], 1),
+        ([1 / 3, 0.5, 0.2], None),
+        ([1.000001, 2.5, 3.0], 6),
+        ([1e9 + 0.01, 1e9 + 0.02, 2.5], 2),
+    ],
+)
+def test_decimals(values: list[float], decimals: int | None) -> None:
+    assert schema_of(values * (N // 3)).decimals == decimals
+
+
+def test_decimals_of_single_precision() -> None:
+    column = schema_of(pl.Series([0.1, 2.7, 3.25] * (N // 3), dtype=pl.Float32))
+    assert column.decimals == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "unit"),
+    [
+        (86_400, "day"),
+        (3_600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+        (0.001, "millisecond"),
+        (1e-6, "microsecond"),
+    ],
+)
+def test_unit_of_datetimes(step: float, unit: str) -> None:
+    start = dt.datetime(2020, 1, 1)
+    column = schema_of([start + dt.timedelta(seconds=step * i) for i in range(N)])
+    assert column.unit == unit
+
+
+def test_range_is_not_that_of_one_person() -> None:
+    column = schema_of([*range(1, N), 100_000])
+    # The five highest are 56, 57, 58, 59 and 100,000; the lowest 1 to 5.
+    assert column.bounds == (3, 20046)
+    assert schema_of([0] * 5 + [7] * 50 + [90] * 5).bounds == (0, 90)
+    # Four rows are too few to show the extreme.
+    assert schema_of([0] * 4 + [7] * 51 + [90] * 5).bounds == (2, 90)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.integers(-50, 50), st.integers(-(10**15), 10**15)), min_size=1, max_size=30))
+def test_private_range_of_integers_lies_within(values: list[int]) -> None:
+    low, high = private_range(pl.Series(values))
+    assert min(values) <= low <= high <= max(values)
+    assert isinstance(low, int) and isinstance(high, int)
+    if len(values) >= 10 and max(values) - min(values) > 10:
+        assert (low == min(values)) == (values.count(low) >= 5)
+        assert (high == max(values)) == (values.count(high) >= 5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sampled_from([None, 1.0, 0.1, 0.001]))
+def test_private_range_of_floats_lies_within(values: list[float], step: float | None) -> None:
+    if step is not None:
+        values = [round(value, round(-np.log10(step))) for value in values]
+    low, high = private_range(pl.Series(values), step=step)
+    assert min(values) <= low <= high <= max(values)
+    if len(set(values)) > 5 and step is None:
+        ends = sorted(values)
+        assert low == pytest.approx(np.mean(ends[:5])) and high == pytest.approx(np.mean(ends[-5:]))
+
+
+CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
+    ("target absent", rows(), {"target": "income"}, ["target column 'income'", "age, sex, paid"]),
+    ("sensitive absent", rows(), {"sensitive": ["race"]}, ["sensitive column 'race'"]),
+    ("domain absent", rows(), {"domain": "city"}, ["domain column 'city'"]),
+    ("identifier absent", rows(), {"identifiers": ["id"]}, ["identifier column 'id'"]),
+    ("kinds absent", rows(), {"kinds": {"x": "integer"}}, ["'x'"]),
+    ("kind unknown", rows(), {"kinds": {"age": "number"}}, ["'number'", "continuous"]),
+    ("field unknown", rows(), {"kinds": {"age": {"bins": 3}}}, ["'bins'", "edges"]),
+    ("favorable absent", rows(), {"target": "paid", "favorable": "oui"}, ["'oui'", "'no', 'yes'"]),
+    ("all favorable", rows(), {"target": "paid", "favorable": ["no", "yes"]}, ["every level", "'paid'"]),
+    ("one group", rows(x=["a"] * N), {"sensitive": "x"}, ["'x'", "one group", "'a'"]),
+    ("one group by edges", rows(), {"sensitive": {"age": [99]}}, ["'age'", "one group", "edges"]),
+    ("one label", rows(x=["a"] * N), {"target": "x"}, ["'x'", "one value", "'a'"]),
+    ("empty", rows().clear(), {}, ["no rows", "20"]),
+    ("few", rows()[:19], {}, ["19 rows", "20"]),
+    ("all missing", rows(x=[None] * N), {}, ["'x'", "no value", "drop"]),
+    ("all marked", rows(x=["?"] * N), {"missing": "?"}, ["'x'", "no value"]),
+    ("infinite", rows(x=[1.5] * 7 + [float("inf")] + [2.5] * 52), {}, ["'x'", "infinite", "row 7"]),
+    ("minus infinite", rows(x=[float("-inf")] + [2.5] * 59), {}, ["'x'", "infinite", "row 0"]),
+    (
+        "identifier as target",
+        rows(x=[f"n{i}" for i in range(N)]),
+        {"target": "x"},
+        ["target", "'x'", "identifier"],
+    ),
+    ("numbers as target", rows(x=range(N)), {"target": "x"}, ["target", "'x'", "identifier"]),
+    (
+        "identifier as sensitive",
+        rows(x=[f"n{i}" for i in range(N)]),
+        {"sensitive": "x"},
+        ["sensitive", "'x'"],
+    ),
+    ("target said identifier", rows(), {"target": "paid", "identifiers": ["paid"]}, ["'paid'", "identifier"]),
+    ("edges needed", rows(), {"sensitive": "age"}, ["'age'", "sensitive={'age': ["]),
+    ("missing target", rows(x=["a", None, "b"] * 20), {"target": "x"}, ["target 'x'", "20 row", "row 1"]),
+    ("levels too few", rows(), {"kinds": {"sex": {"levels": ["F"]}}}, ["'sex'", "'M'", "row 1"]),
+    ("no boolean", rows(), {"kinds": {"sex": "boolean"}}, ["'sex'", "boolean"]),
+    ("no number", rows(), {"kinds": {"sex": "integer"}}, ["'sex'", "'F'", "row 0", "missing=['F']"]),
+    ("no date", rows(), {"kinds": {"sex": "datetime"}}, ["'sex'", "ISO 8601", "'F'"]),
+    ("numbers are no dates", rows(), {"kinds": {"age": "datetime"}}, ["'age'", "Int64"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_bad_input_is_named_with_a_remedy(frame: Any, options: dict[str, Any], words: list[str]) -> None:
+    before = frame.clone()
+    with pytest.raises((DataError, SchemaError)) as caught:
+        Table(frame, **options)
+    assert isinstance(caught.value, FairsynthError)
+    for word in words:
+        assert word in str(caught.value)
+    assert frame.equals(before)
+
+
+def test_sensitive_column_of_one_level_and_missing_makes_two_groups() -> None:
+    table = Table(rows(x=["a", None] * 30), sensitive="x")
+    assert table.groups().names == ("a", "(missing)")
+
+
+def test_told_kinds_are_obeyed() -> None:
+    frame = rows(a=[0, 1] * 30, b=[1.0, 2.0, 5.0] * 20, c=["0", "1"] * 30, d=["1", "2", "3"] * 20)
+    told = {"a": "boolean", "b": "continuous", "d": "integer", "age": "categorical"}
+    table = Table(frame, kinds=told)
+    assert {name: table.schema[name].kind for name in told} == told
+    assert table.frame["a"].dtype == pl.Boolean and table.frame["d"].dtype == pl.Int64
+    assert table.native().equals(frame)
+
+
+def test_truth_values_in_text_keep_their_spelling(tmp_path: Path) -> None:
+    column = csv_schema(tmp_path, ["TRUE", "FALSE", ""], kinds={"x": "boolean"})
+    assert column.kind == "boolean"
+    table = Table(tmp_path / "t.csv", kinds={"x": "boolean"})
+    assert table.native()["x"].to_list()[:3] == ["TRUE", "FALSE", None]
+
+
+def test_real_census_table(shared_data: Path) -> None:
+    table = Table(
+        shared_data / "adult" / "train.csv.gz",
+        target="income",
+        favorable=">50K",
+        sensitive="sex",
+        missing="?",
+    )
+    kinds = {column.name: column.kind for column in table.schema}
+    assert [name for name, kind in kinds.items() if kind == "integer"] == [
+        "age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"]  # fmt: skip
+    assert [column.name for column in table.schema if column.has_missing] == [
+        "workclass", "occupation", "native-country"]  # fmt: skip
+    assert table.schema["native-country"].missing_marker == "?"
+    assert table.favorable().mean() == pytest.approx(0.2408, abs=1e-4)
