@@ -66,7 +66,7 @@ def pandas_column(draw: st.DrawFn) -> pd.Series:
         "datetime",
         "tz",
     ]
-    kind = draw(st.sampled_from([*plain, "Int", "Float", "boolean", "string", "arrow"]))
+    kind = draw(st.sampled_from([*plain, "tz", "Int", "Float", "boolean", "string", "arrow"]))
     bits = draw(st.sampled_from([8, 16, 32, 64]))
     signed = draw(st.booleans())
     if kind in ("numpy int", "Int"):

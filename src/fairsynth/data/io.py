@@ -320,11 +320,9 @@ class _CsvSink:
     def __init__(self, path: Path, schema: Schema, *, compressed: bool) -> None:
         self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
         # No name and no time inside, so that equal rows make equal files.
-        self._stream: Any = (
-            gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=self._file, mtime=0)
-            if compressed
-            else self._file
-        )
+        self._stream: Any = self._file
+        if compressed:
+            self._stream = gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=self._file, mtime=0)
         header = pl.DataFrame(schema=dict.fromkeys(schema.names, pl.String))
         header.write_csv(self._stream)
 
