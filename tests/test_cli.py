@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -68,44 +75,67 @@ def test_pairs_are_split_at_the_first_equals_sign() -> None:
             pairs(wrong, "--where")
 
 
-DEFAULTS = {
-    "width": 192,
-    "rate": 1e-3,
-    "preset": "best",
-    "deep": True,
-    "sizes": (8, 8),
-    "edges": None,
-    "more": {},
-}
+class Method:
+    """Settings of every type that a method may have."""
+
+    def __init__(
+        self,
+        *,
+        fairness: object = None,
+        width: int = 192,
+        epochs: float = 40,
+        preset: Literal["default", "paper"] = "default",
+        note: str = "",
+        deep: bool = True,
+        sizes: tuple[int, ...] = (8, 8),
+        edges: list[float] | None = None,
+        seed: int = 0,
+    ) -> None: ...
 
 
-def test_settings_are_read_in_the_type_of_the_default() -> None:
-    given = ["width=64", "rate=1", "preset=paper", "deep=false", "sizes=[4, 2]", "edges=[1]", 'more={"a": 1}']
-    found = typed_settings(given, DEFAULTS, "FairVAE")
+def test_settings_are_read_in_their_declared_types() -> None:
+    given = ["width=64", "epochs=1", "preset=paper", "note=7", "deep=false", "sizes=[4, 2]", "edges=[1, 2.5]"]
+    found = typed_settings(given, Method)
     assert found == {
         "width": 64,
-        "rate": 1.0,
+        "epochs": 1.0,
         "preset": "paper",
+        "note": "7",
         "deep": False,
         "sizes": (4, 2),
-        "edges": (1,),
-        "more": {"a": 1},
+        "edges": [1.0, 2.5],
     }
-    assert type(found["rate"]) is float
-    assert typed_settings(["preset=7"], DEFAULTS, "FairVAE") == {"preset": "7"}
-    assert typed_settings(["edges=null"], DEFAULTS, "FairVAE") == {"edges": None}
+    assert type(found["epochs"]) is float
+    assert typed_settings(["edges=null"], Method) == {"edges": None}
+    assert typed_settings(['preset="paper"'], Method) == {"preset": "paper"}
+    assert typed_settings(None, Method) == {}
 
 
-@pytest.mark.parametrize("wrong", ["width=wide", "width=1.5", "width=true", "rate=fast", "deep=1", "sizes=8"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "width=wide",
+        "width=1.5",
+        "width=true",
+        "epochs=long",
+        "deep=1",
+        "sizes=8",
+        "sizes=[a]",
+        "preset=papper",
+    ],
+)
 def test_a_setting_of_another_type_is_refused(wrong: str) -> None:
-    with pytest.raises(SettingsError, match=f"--set {wrong}"):
-        typed_settings([wrong], DEFAULTS, "FairVAE")
+    with pytest.raises(SettingsError, match=re.escape(f"--set {wrong}: Input should be")):
+        typed_settings([wrong], Method)
 
 
 def test_an_unknown_setting_is_answered_with_the_known() -> None:
-    with pytest.raises(SettingsError, match="widht: FairVAE has no such setting") as error:
-        typed_settings(["widht=1"], DEFAULTS, "FairVAE")
-    assert all(name in str(error.value) for name in DEFAULTS)
+    with pytest.raises(SettingsError, match="widht: Method has no such setting") as error:
+        typed_settings(["widht=1"], Method)
+    assert all(name in str(error.value) for name in ("width", "epochs", "preset", "sizes"))
+    for name in ("fairness", "seed"):  # they have options of their own
+        with pytest.raises(SettingsError):
+            typed_settings([f"{name}=1"], Method)
 
 
 def test_tables_to_judge(tmp_path: Path) -> None:
@@ -212,3 +242,346 @@ def test_datasets_are_listed_described_and_written(tmp_path: Path) -> None:
     assert files_in(tmp_path) == ["test.csv", "train.csv"]
     run("schema", tmp_path / "train.csv", "--target", "approve", "--favorable", "1", "--sensitive", "race")
     assert "loanap" in told("datasets", "loanap")
+
+
+# ---- from a table to a report -------------------------------------------------------------------
+
+# A small decoder and the fewest steps: these tests are about the way, not about the rows.
+SMALL = ("--set", "epochs=1", "--set", "decoder_hidden=[16]", "--set", "decoder_width=8")
+
+
+@pytest.fixture(scope="module")
+def models(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with teacher.fairsynth and student.fairsynth."""
+    folder = tmp_path_factory.mktemp("models")
+    run("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o", folder / "teacher.fairsynth")
+    run(
+        "distill",
+        folder / "teacher.fairsynth",
+        "--seed",
+        4,
+        "--set",
+        "steps=100",
+        "-o",
+        folder / "student.fairsynth",
+    )
+    return folder
+
+
+def test_nothing_but_the_models_is_left(models: Path) -> None:
+    assert files_in(models) == ["student.fairsynth", "teacher.fairsynth"]
+
+
+def test_the_same_command_gives_the_same_file(people: Path, models: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.fairsynth"
+    run("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o", again)
+    assert again.read_bytes() == (models / "teacher.fairsynth").read_bytes()
+
+
+def test_a_schema_file_says_the_same_as_the_options(people: Path, models: Path, tmp_path: Path) -> None:
+    run("schema", people / "train.csv", *ROLES, "-o", tmp_path / "schema.json")
+    again = tmp_path / "again.fairsynth"
+    run("fit", people / "train.csv", "--schema", tmp_path / "schema.json", *SMALL, "--seed", 3, "-o", again)
+    assert again.read_bytes() == (models / "teacher.fairsynth").read_bytes()
+
+
+def test_distilling_needs_no_data(models: Path, tmp_path: Path) -> None:
+    """The teacher's file is the only file there is in the folder where the student is made."""
+    teacher = tmp_path / "teacher.fairsynth"
+    teacher.write_bytes((models / "teacher.fairsynth").read_bytes())
+    run("distill", teacher, "--seed", 4, "--set", "steps=100", "-o", tmp_path / "student.fairsynth")
+    assert (tmp_path / "student.fairsynth").read_bytes() == (models / "student.fairsynth").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.csv", "rows.csv.gz"])
+def test_rows_are_written_in_every_format(people: Path, models: Path, tmp_path: Path, name: str) -> None:
+    import polars as pl
+
+    from fairsynth.data.table import Table
+
+    out = tmp_path / "new" / name
+    run("sample", models / "student.fairsynth", "-n", 500, "--seed", 1, "-o", out)
+    assert files_in(tmp_path) == ["new", f"new/{name}"]
+    rows = Table(out).frame
+    assert rows.columns == ["sex", "age", "income", "job", "hired"]
+    assert len(rows) == 500
+    again = tmp_path / name
+    run("sample", models / "student.fairsynth", "-n", 500, "--seed", 1, "-o", again)
+    assert Table(again).frame.equals(rows)
+    run("sample", models / "student.fairsynth", "-n", 500, "--seed", 2, "-o", again)
+    assert not Table(again).frame.equals(rows)
+    if name.endswith(".parquet"):
+        real = pl.read_csv(people / "train.csv")
+        assert pl.read_parquet(out).schema == real.schema
+
+
+def test_conditions_hold_in_every_row(models: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    out = tmp_path / "rows.csv"
+    where = ("--where", "sex=f", "--where", "hired=yes", "--where", "job=?")
+    run("sample", models / "teacher.fairsynth", "-n", 200, *where, "-o", out)
+    rows = pl.read_csv(out)
+    assert len(rows) == 200
+    assert set(rows["sex"]) == {"f"}
+    assert set(rows["hired"]) == {"yes"}
+    assert set(rows["job"]) == {"?"}
+    empty = tmp_path / "empty.csv"
+    run("sample", models / "teacher.fairsynth", "-n", 20, "--where", "job=", "-o", empty)
+    assert set(pl.read_csv(empty)["job"]) == {"?"}  # no value is another way to say missing
+
+
+def test_groups_are_mixed_as_told(models: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    shares = {}
+    for mix in ("uniform", '{"f": 0.9, "m": 0.1}'):
+        run(
+            "sample",
+            models / "teacher.fairsynth",
+            "-n",
+            4000,
+            "--sensitive-mix",
+            mix,
+            "-o",
+            tmp_path / "x.csv",
+        )
+        shares[mix] = (pl.read_csv(tmp_path / "x.csv")["sex"] == "f").mean()
+    assert [shares["uniform"], shares['{"f": 0.9, "m": 0.1}']] == pytest.approx([0.5, 0.9], abs=0.03)
+    for wrong in ("half", "[1]", '{"f": "most"}', '{"x": 1}'):
+        message = told(
+            "sample",
+            models / "teacher.fairsynth",
+            "-n",
+            9,
+            "--sensitive-mix",
+            wrong,
+            "-o",
+            tmp_path / "y.csv",
+        )
+        assert wrong in message or "'x'" in message
+    assert files_in(tmp_path) == ["x.csv"]
+
+
+def test_what_cannot_be_sampled_is_refused_and_leaves_nothing(
+    models: Path, people: Path, tmp_path: Path
+) -> None:
+    teacher, out = models / "teacher.fairsynth", tmp_path / "x.csv"
+    assert "'wage'" in told("sample", teacher, "-n", 9, "--where", "wage=1", "-o", out)
+    assert "'x'" in told("sample", teacher, "-n", 9, "--where", "sex=x", "-o", out)
+    assert ".parquet" in told("sample", teacher, "-n", 9, "-o", tmp_path / "x.xlsx")
+    assert "train.csv" in told("sample", people / "train.csv", "-n", 9, "-o", out)
+    run("sample", teacher, "-n", 0, "-o", out, status=2)
+    assert files_in(tmp_path) == []
+
+
+def test_inspect_says_what_is_in_the_file(models: Path) -> None:
+    shown = run("inspect", models / "teacher.fairsynth").stdout
+    assert "fairvae" in shown
+    assert "demographic_parity" in shown
+    assert "what in this file came from the data" in shown
+    assert "favorable: hired = yes" in shown
+    found = json.loads(run("inspect", models / "student.fairsynth", "--json").stdout)
+    assert found["manifest"]["generator"] == "fair4free"
+    assert found["manifest"]["from_data"]
+    assert set(found["members"]) >= {"documents/schema.json", "tensors.safetensors"}
+
+
+def test_an_altered_model_is_refused_by_every_command(models: Path, people: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.fairsynth"
+    altered = bytearray((models / "teacher.fairsynth").read_bytes())
+    altered[len(altered) // 2] ^= 1
+    bad.write_bytes(altered)
+    real = ("--real", people / "train.csv", "--test", people / "test.csv", "--synthetic", people / "test.csv")
+    for command in (
+        ("inspect", bad),
+        ("sample", bad, "-n", 5, "-o", tmp_path / "x.csv"),
+        ("distill", bad, "-o", tmp_path / "y.fairsynth"),
+        ("evaluate", *real, "--model", bad, "-o", tmp_path / "z.html"),
+    ):
+        assert "altered" in told(*command)
+    assert files_in(tmp_path) == ["bad.fairsynth"]
+
+
+def test_a_student_does_not_replace_its_teacher(models: Path) -> None:
+    before = (models / "teacher.fairsynth").read_bytes()
+    assert "teacher itself" in told(
+        "distill", models / "teacher.fairsynth", "-o", models / "teacher.fairsynth"
+    )
+    assert (models / "teacher.fairsynth").read_bytes() == before
+
+
+def test_methods_are_listed_with_their_settings() -> None:
+    shown = run("models").stdout
+    for name in ("fairvae", "latent-distillation", "fair4free"):
+        assert name in shown
+    assert "latent_dim" in run("models", "fairvae").stdout
+    assert "fairvae" in told("models", "fairvaee")
+
+
+def test_bad_input_to_fit_is_named_and_leaves_nothing(people: Path, tmp_path: Path) -> None:
+    train, out = people / "train.csv", tmp_path / "x.fairsynth"
+    roles = ["--target", "hired", "--favorable", "yes", "--sensitive", "sex"]
+    for change, message in (
+        (["--target", "wage"], "'wage'"),
+        (["--favorable", "maybe"], "'maybe'"),
+        (["--model", "fairvaee"], "fairvaee"),
+        (["--strength", "2"], "strength"),
+        (["--set", "latnet=1"], "latent_dim"),
+        (["--set", "epochs=many"], "epochs"),
+        (["--missing", "?", "--kind", "job=colour"], "colour"),
+    ):
+        given = roles + change
+        if change[0] == "--favorable":
+            given = ["--target", "hired", "--sensitive", "sex", *change]
+        assert message in told("fit", train, *given, "-o", out)
+    assert "sensitive" in told("fit", train, "--target", "hired", "--favorable", "yes", "-o", out)
+    assert "folder" in told("fit", train, *roles, "-o", tmp_path)
+    run("fit", train, *roles, "--criterion", "kindness", "-o", out, status=2)
+    assert files_in(tmp_path) == []
+
+
+def test_evaluate_with_a_model_and_with_roles_agree(people: Path, models: Path, tmp_path: Path) -> None:
+    synthetic = tmp_path / "synthetic.parquet"
+    run("sample", models / "teacher.fairsynth", "-n", 300, "-o", synthetic)
+    shared = [
+        "evaluate",
+        "--real",
+        people / "train.csv",
+        "--test",
+        people / "test.csv",
+        "--synthetic",
+        synthetic,
+    ]
+    shared += ["--depth", "quick", "--downstream", "logistic_regression", "--threads", 1]
+    scores = {}
+    for name, given in (("model", ["--model", models / "teacher.fairsynth"]), ("roles", ROLES)):
+        done = run(*shared, *given, "--json", tmp_path / f"{name}.json")
+        assert "DPR" in done.stdout
+        scores[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert scores["model"]["scores"] == scores["roles"]["scores"]
+    assert scores["model"]["meta"]["generator"]["model"] == "FairVAE"
+    assert "leave out" in told(*shared, "--model", models / "teacher.fairsynth", "--target", "hired")
+    assert "--model" in told(*shared)
+    assert "depth" in told(*shared, "--depth", "deep", *ROLES)
+
+
+def test_several_tables_are_judged_side_by_side(people: Path, models: Path, tmp_path: Path) -> None:
+    for name in ("teacher", "student"):
+        run("sample", models / f"{name}.fairsynth", "-n", 300, "-o", tmp_path / f"{name}.csv")
+    done = run(
+        *("evaluate", "--real", people / "train.csv", "--test", people / "test.csv", *ROLES),
+        *(
+            "--synthetic",
+            f"ours={tmp_path / 'teacher.csv'}",
+            "--synthetic",
+            f"small={tmp_path / 'student.csv'}",
+        ),
+        *("--depth", "quick", "--downstream", "logistic_regression", "--threads", 1),
+        *("-o", tmp_path / "report.html"),
+    )
+    assert "ours" in done.stdout
+    assert "small" in done.stdout
+    assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    assert files_in(tmp_path) == ["report.html", "student.csv", "teacher.csv"]
+
+
+def test_databases_are_tables_too(people: Path, tmp_path: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(tmp_path / "people.db")) as database:
+        database.execute("CREATE TABLE people AS SELECT * FROM read_csv(?)", [str(people / "train.csv")])
+    address = f"duckdb:///{tmp_path / 'people.db'}?query=SELECT sex, age, hired FROM people WHERE age >= 30"
+    shown = run("schema", address).stdout
+    assert "income" not in shown
+    assert "age" in shown
+
+
+# ---- interruption -------------------------------------------------------------------------------
+
+
+def process(*args: object, before: str = "") -> subprocess.Popen[str]:
+    code = f"{before}\nfrom fairsynth.cli import main\nmain()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> None:
+    """Wait until something is so; the limit is no assertion on speed, it only ends a test that hangs."""
+    until = time.monotonic() + 120
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+LONG = ("--set", "epochs=100000")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_fit_leaves_no_half_file(
+    people: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    out = tmp_path / "model.fairsynth"
+    out.write_text("an older model")
+    running = process("fit", people / "train.csv", *ROLES, *LONG, "-o", out)
+    wait_for((tmp_path / "model.fairsynth.checkpoint").exists, running)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == status
+    assert "Traceback" not in errors
+    assert out.read_text() == "an older model"
+    # A checkpoint that was reached may stay, whole; temporary files may not.
+    assert not [name for name in files_in(tmp_path) if "part" in name]
+
+
+def test_an_interrupted_sample_leaves_nothing(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    running = process("sample", models / "student.fairsynth", "-n", 10**9, "-o", out)
+    wait_for(lambda: bool(files_in(tmp_path)), running)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert files_in(tmp_path) == []
+
+
+def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, models: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, the same command again: the very file that an undisturbed fit writes."""
+    out = tmp_path / "teacher.fairsynth"
+    command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o", out)
+    running = process(*command, before="import fairsynth.nn.training as training; training.SAVE_EVERY = 0.0")
+    folder = tmp_path / "teacher.fairsynth.checkpoint"
+    wait_for(lambda: any(folder.glob("*.fairsynth")), running)
+    running.kill()
+    running.communicate()
+    assert not out.exists()
+    assert "goes on from there" in run(*command).stderr
+    assert out.read_bytes() == (models / "teacher.fairsynth").read_bytes()
+    assert files_in(tmp_path) == ["teacher.fairsynth"]
+
+
+def test_a_checkpoint_of_another_fit_is_not_gone_on_from(people: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "x.fairsynth", tmp_path / "kept"
+    run("fit", people / "train.csv", *ROLES, *SMALL, "-o", out, "--checkpoint", folder)
+    assert files_in(folder), "a folder that was asked for is kept"
+    message = told(
+        "--quiet", "fit", people / "train.csv", *ROLES, *SMALL, "-o", out, "--checkpoint", folder, "--seed", 8
+    )
+    assert "another fit" in message
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m fairsynth models fairvae | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "fairvae" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

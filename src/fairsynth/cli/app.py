@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -124,6 +124,16 @@ def note(message: str, *, always: bool = False) -> None:
     """Print a remark on standard error, unless ``--quiet`` was given."""
     if always or not state.quiet:
         typer.echo(message, err=True)
+
+
+def show(renderable: Any) -> None:
+    """Print a Rich table on standard output, as wide as it is where that is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(renderable)
 
 
 def main() -> None:

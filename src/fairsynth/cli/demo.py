@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fairsynth.cli.app import command, note
-from fairsynth.cli.judge import generator_info, show, write_results
+from fairsynth.cli.app import command, note, show
+from fairsynth.cli.judge import generator_info, write_results
 from fairsynth.cli.options import SeedOption, progress_bar, writable
 from fairsynth.errors import MissingDependencyError
 

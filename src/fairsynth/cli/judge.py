@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairsynth.cli.app import command, note
+from fairsynth.cli.app import command, note, show
 from fairsynth.cli.options import (
     DomainOption,
     EdgesOption,
@@ -173,13 +173,3 @@ def _as_learned(real: str, model: Path) -> tuple[Table, dict[str, Any]]:
 
     generator = load_generator(model)
     return Table(real, schema=generator.schema_), generator_info(generator)
-
-
-def show(renderable: Any) -> None:
-    """Print a Rich table on standard output, as wide as it is where that is no terminal."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(renderable)

@@ -122,19 +122,15 @@ def _method(
 
     name = name or DEFAULT_GENERATOR
     method = get_generator_class(name)
-    defaults = method().get_params()
-    fixed = {"fairness", "seed"} & set(defaults)
-    own = {key: value for key, value in defaults.items() if key not in fixed}
-    chosen = typed_settings(settings, own, name)
-    if "seed" in fixed:
-        chosen["seed"] = seed
+    chosen = typed_settings(settings, method)
+    chosen["seed"] = seed
     if criterion is not None or strength is not None:
-        if "fairness" not in fixed:
+        if not method.capabilities.criteria:
             raise SettingsError(
                 f"{name} knows no fairness to ask for; leave out --criterion and --strength, or choose a "
                 "method of `fairsynth models` that has criteria."
             )
-        base = defaults["fairness"] or Fairness()
+        base = method().fairness or Fairness()
         chosen["fairness"] = Fairness(
             criterion=base.criterion if criterion is None else criterion,
             strength=base.strength if strength is None else strength,
@@ -158,8 +154,7 @@ def distill(
     writable(output)
     if output.exists() and teacher.exists() and output.samefile(teacher):
         raise SettingsError(f"{output} is the teacher itself; give the student a file of its own with -o.")
-    own = {key: value for key, value in Fair4Free().get_params().items() if key not in ("fairness", "seed")}
-    chosen = typed_settings(settings, own, "Fair4Free")
+    chosen = typed_settings(settings, Fair4Free)
     began = time.monotonic()
     with _checkpoint(output, checkpoint) as folder:
         with progress_bar() as progress:
@@ -174,7 +169,7 @@ def _checkpoint(output: Path, given: Path | None) -> Iterator[Path]:
     folder = given if given is not None else output.with_name(output.name + ".checkpoint")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        note(f"There is a checkpoint in {folder}: an earlier run of the same work goes on from it.")
+        note(f"A checkpoint lies in {folder}: if it is of this same work, the work goes on from there.")
     try:
         yield folder
     except BaseException:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -83,62 +84,51 @@ def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def typed_settings(given: Iterable[str] | None, defaults: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """Read ``--set key=value`` in the type of the method's own defaults.
+def typed_settings(given: Iterable[str] | None, method: type) -> dict[str, Any]:
+    """Read ``--set key=value`` in the types that the method's ``__init__`` declares.
 
     Parameters
     ----------
     given : iterable of str or None
-        The texts after ``--set``.
-    defaults : mapping
-        The method's hyper-parameters and their defaults.
-    method : str
-        Its name, for messages.
+        The texts after ``--set``: JSON, or a bare word where text is wanted.
+    method : type
+        A generator class. Its fairness and seed have options of their own.
 
     Raises
     ------
     SettingsError
         If a key is not one of the method's, or a value is of another type.
     """
+    known = inspect.signature(method).parameters.keys() - {"fairness", "seed"}
+    hints = get_type_hints(method.__init__)  # type: ignore[misc]
     settings: dict[str, Any] = {}
     for name, text in pairs(given, "--set").items():
-        if name not in defaults:
-            known = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(defaults.items()))
-            raise SettingsError(f"--set {name}: {method} has no such setting; it has {known or 'none'}.")
-        settings[name] = _typed(name, text, defaults[name])
+        if name not in known:
+            told = ", ".join(sorted(known)) or "none"
+            raise SettingsError(f"--set {name}: {method.__name__} has no such setting; it has {told}.")
+        settings[name] = _typed(name, text, hints.get(name, Any))
     return settings
 
 
-def _shown(value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except TypeError:
-        return str(value)
+def _typed(name: str, text: str, hint: Any) -> Any:
+    from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-
-def _typed(name: str, text: str, default: Any) -> Any:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text  # a bare word; quoting it for JSON inside of a shell's quotes is nobody's wish
-    if isinstance(default, str):
-        return value if isinstance(value, str) else text
-    if isinstance(value, list):
-        value = tuple(value)
-    wanted: tuple[type, ...] = {
-        bool: (bool,),
-        int: (int,),
-        float: (float, int),
-        tuple: (tuple,),
-        list: (tuple,),
-        dict: (dict,),
-    }.get(type(default), (object,))
-    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool | None)):
-        raise SettingsError(
-            f"--set {name}={text}: {name} is {_shown(default)} by default, so a {wanted[0].__name__} is "
-            "needed (written as in JSON)."
-        )
-    return float(text) if isinstance(default, float) else value
+        reader = TypeAdapter(hint)
+    except PydanticSchemaGenerationError:
+        raise SettingsError(f"--set {name}: this setting can only be given in Python.") from None
+    reasons = []
+    for form in (
+        text,
+        json.dumps(text),
+    ):  # quoting a word for JSON inside of a shell's quotes is nobody's wish
+        try:
+            return reader.validate_json(form, strict=True)
+        except ValidationError as error:
+            reasons.append(error.errors()[0])
+    # A text that was no JSON says nothing of what is wanted; the same text as a word does.
+    reason = reasons[1] if reasons[0]["type"] == "json_invalid" else reasons[0]
+    raise SettingsError(f"--set {name}={text}: {reason['msg']}. Values are written as in JSON.")
 
 
 def read_schema(path: Path) -> Schema:

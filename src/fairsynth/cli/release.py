@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairsynth.cli.app import command, note
+from fairsynth.cli.app import command, note, show
 from fairsynth.cli.options import SeedOption, pairs, progress_bar, writable
 from fairsynth.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    from fairsynth.bundle import Bundle
     from fairsynth.data.schema import Schema
+    from fairsynth.generators.base import Mix
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -53,6 +58,7 @@ def sample(
     generator = load_generator(model)
     began = time.monotonic()
     with progress_bar() as progress:
+        output.parent.mkdir(parents=True, exist_ok=True)
         generator.sample_to(
             output,
             n,
@@ -66,54 +72,38 @@ def sample(
 
 
 def condition(given: list[str] | None, schema: Schema) -> dict[str, Any]:
-    """Read ``--where COL=VALUE`` in the kind of each column.
+    """Read ``--where COL=VALUE``: text, except for what only looks like it.
+
+    The generator reads numbers and levels from text; an empty value means missing (unless it is a
+    level), and moments are ISO 8601.
 
     Raises
     ------
-    DataError
-        If a column does not exist or the value is not of its kind.
+    SchemaError, DataError
+        If a column does not exist, or a moment is none.
     """
     found: dict[str, Any] = {}
     for name, text in pairs(given, "--where").items():
-        if name not in schema:
-            raise DataError(
-                f"--where {name}={text}: there is no column {name!r}; there are {_names(schema)}."
-            )
-        kind = schema[name].kind
-        try:
-            found[name] = _read(text, kind)
-        except ValueError:
-            raise DataError(
-                f"--where {name}={text}: column {name!r} is {kind}, and {text!r} is not."
-            ) from None
+        column = schema[name]
+        found[name] = text
+        if not text and "" not in column.levels:
+            found[name] = None
+        elif column.kind == "datetime" and text != column.missing_marker:
+            try:
+                found[name] = datetime.fromisoformat(text)
+            except ValueError:
+                raise DataError(
+                    f"--where {name}={text}: {name!r} holds moments; write one as 2026-01-31 or "
+                    "2026-01-31T12:00:00."
+                ) from None
     return found
 
 
-def _names(schema: Schema) -> str:
-    return ", ".join(schema.names)
-
-
-def _read(text: str, kind: str) -> Any:
-    if kind == "integer":
-        return int(text)
-    if kind == "continuous":
-        return float(text)
-    if kind == "boolean":
-        return (
-            {"true": True, "false": False}[text.lower()]
-            if text.lower() in ("true", "false")
-            else int(text) == 1
-        )
-    if kind == "datetime":
-        from datetime import datetime
-
-        return datetime.fromisoformat(text)
-    return text
-
-
-def _mix(text: str) -> str | dict[str, float]:
-    if text in ("empirical", "uniform"):
-        return text
+def _mix(text: str) -> Mix:
+    if text == "empirical":
+        return "empirical"
+    if text == "uniform":
+        return "uniform"
     try:
         shares = json.loads(text)
     except json.JSONDecodeError:
@@ -126,3 +116,113 @@ def _mix(text: str) -> str | dict[str, float]:
             '\'{"Female": 0.5, "Male": 0.5}\'.'
         )
     return {group: float(share) for group, share in shares.items()}
+
+
+@command("inspect")
+def inspect(
+    model: ModelArgument,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything but the weights as JSON.")
+    ] = False,
+) -> None:
+    """Say what a model file is, and list everything in it that came from the data.
+
+    The file is checked as a whole; nothing in it is run or built.
+    """
+    from fairsynth import bundle
+
+    content = bundle.read(model)
+    if as_json:
+        members = {name: asdict(member) for name, member in content.members.items()}
+        head = {"format": bundle.FORMAT, "version": content.version, "made_by": content.made_by}
+        body = {"manifest": content.manifest, "documents": content.documents, "members": members}
+        typer.echo(json.dumps(head | body, indent=2, ensure_ascii=False))
+        return
+    with content.guard():
+        for line in _description(content):
+            typer.echo(line)
+
+
+def _description(content: Bundle) -> Iterator[str]:
+    from fairsynth.data.schema import Schema
+
+    said = content.manifest
+    kind = said.get("generator", said.get("kind", "unknown"))
+    yield f"{content.path}: {kind}, made by fairsynth {content.made_by} (format {content.version})"
+    if fairness := said.get("fairness"):
+        yield f"fairness asked for: {fairness['criterion']}, strength {fairness['strength']:g}"
+    if "n_rows" in said:
+        yield f"learned from {said['n_rows']:,} rows"
+    if "parameters" in said:
+        yield f"parameters: {said['parameters']:,}"
+    if settings := said.get("settings"):
+        yield "\nsettings"
+        for name, value in sorted(settings.items()):
+            if name == "fairness":
+                continue  # said above
+            yield f"  {name} = {json.dumps(value, ensure_ascii=False)}"
+    if from_data := said.get("from_data"):
+        yield "\nwhat in this file came from the data"
+        for item in from_data:
+            yield f"  - {item['what']} ({item['where']})"
+    yield "\nfiles in it (bytes, SHA-256)"
+    for name, member in content.members.items():
+        yield f"  {name:<24} {member.bytes:>12,}  {member.sha256}"
+    if "schema" in content.documents:
+        yield f"\nschema\n\n{Schema.from_json(json.dumps(content.documents['schema']))}"
+
+
+@command("models")
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show its settings.", show_default=False)
+    ] = None,
+) -> None:
+    """List the methods there are, what each can do, and (with NAME) its settings."""
+    from fairsynth.generators.registry import get_generator_class, list_generators
+
+    if name is not None:
+        method = get_generator_class(name)
+        can = method.capabilities
+        typer.echo(f"{name}: {can.title}\n{can.paper}\n")
+        typer.echo("capabilities")
+        for key, value in can.to_dict().items():
+            if key not in ("title", "paper"):
+                typer.echo(f"  {key} = {_words(value)}")
+        typer.echo("\nsettings, for --set, with their defaults")
+        for key, value in sorted(method().get_params(deep=False).items()):
+            if key not in ("fairness", "seed"):
+                typer.echo(f"  {key} = {json.dumps(value, default=str)}")
+        return
+    from rich.table import Table as RichTable
+
+    table = RichTable()
+    columns = (
+        "name",
+        "what it is",
+        "fairness",
+        "targets",
+        "several sensitive",
+        "made from",
+        "differentially private",
+    )
+    for heading in columns:
+        table.add_column(heading, overflow="fold")
+    for known in list_generators():
+        can = get_generator_class(known).capabilities
+        table.add_row(
+            known,
+            f"{can.title}\n[dim]{can.paper}[/dim]",
+            "\n".join(can.criteria) + ("" if can.strength or not can.criteria else "\n(on or off)"),
+            ", ".join(can.targets),
+            _words(can.several_sensitive),
+            "a teacher's file" if can.data_free else "rows",
+            _words(can.private),
+        )
+    show(table)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
