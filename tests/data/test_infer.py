@@ -247,6 +247,7 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
     ("all marked", rows(x=["?"] * N), {"missing": "?"}, ["'x'", "no value"]),
     ("infinite", rows(x=[1.5] * 7 + [float("inf")] + [2.5] * 52), {}, ["'x'", "infinite", "row 7"]),
     ("minus infinite", rows(x=[float("-inf")] + [2.5] * 59), {}, ["'x'", "infinite", "row 0"]),
+    ("infinite level", rows(x=[1.5, float("inf")] * 30), {"target": "x"}, ["'x'", "infinite", "row 1"]),
     (
         "identifier as target",
         rows(x=[f"n{i}" for i in range(N)]),

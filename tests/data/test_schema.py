@@ -195,6 +195,8 @@ def test_sdv_metadata_is_merged_with_the_rows(metadata: dict[str, Any]) -> None:
 
 def test_sdv_numerical_keeps_two_numbers_numeric_and_pii_false_is_learned() -> None:
     columns = {"n": {"sdtype": "numerical"}, "c": {"sdtype": "city", "pii": False}}
+    keyed = {"columns": {**columns, "k": {"sdtype": "numerical"}}, "primary_key": "k"}
+    assert Schema.from_json(json.dumps(keyed)).identifiers == ("k",)
     hints = Schema.from_json(json.dumps({"columns": columns}))
     schema = Table(
         pl.DataFrame({"n": [1, 2] * 20, "c": ["a", "b"] * 20, "other": [3, 4] * 20}), schema=hints
