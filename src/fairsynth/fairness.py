@@ -34,6 +34,7 @@ class Fairness:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse what is out of range."""
         if self.criterion not in CRITERIA:
             raise SettingsError(
                 f"criterion={self.criterion!r} is not known; choose one of {', '.join(CRITERIA)}."

@@ -80,14 +80,18 @@ class LevelStates(BaseModel):
     @property
     def size(self) -> int:
         """Number of states."""
-        return (min(self.n_levels, MAX_LEVELS + SHARED_LEVEL_STATES) if self.order else self.n_levels) + self.missing
+        return (
+            min(self.n_levels, MAX_LEVELS + SHARED_LEVEL_STATES) if self.order else self.n_levels
+        ) + self.missing
 
     @cached_property
     def _state_of_level(self) -> np.ndarray:
         states = np.arange(self.n_levels, dtype=np.int32)
         if self.order:
             ranks = np.arange(self.n_levels)
-            shared = MAX_LEVELS + (ranks - MAX_LEVELS) * SHARED_LEVEL_STATES // max(self.n_levels - MAX_LEVELS, 1)
+            shared = MAX_LEVELS + (ranks - MAX_LEVELS) * SHARED_LEVEL_STATES // max(
+                self.n_levels - MAX_LEVELS, 1
+            )
             states[list(self.order)] = np.where(ranks < MAX_LEVELS, ranks, shared)
         return states
 
@@ -124,7 +128,10 @@ class LevelStates(BaseModel):
         if self.order:
             at = np.minimum(states, self.size - self.missing - 1)
             low, high = self._cumulative[self._first[at]], self._cumulative[self._first[at + 1]]
-            ranks = np.searchsorted(self._cumulative, low + rng.random(len(states)) * (high - low), side="right") - 1
+            ranks = (
+                np.searchsorted(self._cumulative, low + rng.random(len(states)) * (high - low), side="right")
+                - 1
+            )
             ranks = np.clip(ranks, self._first[at], self._first[at + 1] - 1)
             levels = np.asarray(self.order)[ranks]
         if gone is not None:
@@ -232,7 +239,9 @@ class NumberStates(BaseModel):
         atoms, edges = np.asarray(self.atoms), np.asarray(self.edges)
         interval = np.zeros(len(grid), dtype=np.int64)
         if self.n_intervals:
-            interval = np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, self.n_intervals - 1) + len(atoms)
+            interval = np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, self.n_intervals - 1) + len(
+                atoms
+            )
         if not len(atoms):
             return interval.astype(np.int32)
         at = np.clip(np.searchsorted(atoms, grid), 0, len(atoms) - 1)
@@ -355,7 +364,10 @@ class TableEncoder:
             Draws the numbers inside their intervals.
         """
         return pl.DataFrame(
-            [part.decode(line, rng, self.schema[part.name]) for part, line in zip(self.states, states, strict=True)]
+            [
+                part.decode(line, rng, self.schema[part.name])
+                for part, line in zip(self.states, states, strict=True)
+            ]
         )
 
     def to_json(self) -> list[Any]:

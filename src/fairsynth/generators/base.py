@@ -7,7 +7,8 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator as Iterating
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -102,7 +103,7 @@ class Request:
     group_shares: dict[tuple[str, ...], float] | Literal["uniform"] | None
 
 
-class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+class Generator(BaseEstimator, ABC):
     """A model of a table from which fair synthetic rows are drawn.
 
     Hyper-parameters are keyword arguments of ``__init__`` and stored under their names; nothing is done before
@@ -143,7 +144,9 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _restore(self, content: Bundle) -> None:
         """Set the learned attributes from a file that was checked as a file, not yet as this model."""
 
-    def fit(self, table: Any, *, progress: Progress | None = None, checkpoint: Path | str | None = None) -> Self:
+    def fit(
+        self, table: Any, *, progress: Progress | None = None, checkpoint: Path | str | None = None
+    ) -> Self:
         """Learn from a table.
 
         Parameters
@@ -180,7 +183,9 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         schema, can = table.schema, self.capabilities
         if not schema.target or not schema.sensitive:
             lacking = "target" if not schema.target else "sensitive column"
-            raise DataError(f"{self.name} needs a {lacking}; name it: Table(..., target=..., sensitive=[...]).")
+            raise DataError(
+                f"{self.name} needs a {lacking}; name it: Table(..., target=..., sensitive=[...])."
+            )
         if len(schema.sensitive) > 1 and not can.several_sensitive:
             raise CapabilityError(
                 f"{self.name} takes one sensitive column, and {len(schema.sensitive)} are named; keep one."
@@ -198,12 +203,21 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             return
         criterion = self.fairness.criterion
         if can.criteria and criterion not in can.criteria:
-            raise CapabilityError(f"{self.name} cannot be asked for {criterion}; it knows {', '.join(can.criteria)}.")
+            raise CapabilityError(
+                f"{self.name} cannot be asked for {criterion}; it knows {', '.join(can.criteria)}."
+            )
         if criterion != "demographic_parity" and not schema.favorable:
-            raise CapabilityError(f"{criterion} needs to know which target value is favorable: name favorable=....")
+            raise CapabilityError(
+                f"{criterion} needs to know which target value is favorable: name favorable=...."
+            )
 
     def sample(
-        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        where: Mapping[str, Any] | None = None,
+        sensitive: Mix = "empirical",
     ) -> Any:
         """Draw synthetic rows.
 
@@ -236,7 +250,12 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         return self.sample_table(n, seed=seed, where=where, sensitive=sensitive).native()
 
     def sample_table(
-        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        where: Mapping[str, Any] | None = None,
+        sensitive: Mix = "empirical",
     ) -> Table:
         """Draw synthetic rows as a `Table`; arguments as of `sample`."""
         with closing(self._blocks(n, seed, where, sensitive)) as blocks:
@@ -244,8 +263,13 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         return Table._of(frame.select(self.schema_.names), self.schema_)
 
     def iter_batches(
-        self, n: int, *, seed: int | None = None, where: Mapping[str, Any] | None = None, sensitive: Mix = "empirical"
-    ) -> Iterator[pa.RecordBatch]:
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        where: Mapping[str, Any] | None = None,
+        sensitive: Mix = "empirical",
+    ) -> Iterating[pa.RecordBatch, None, None]:
         """Draw synthetic rows as Arrow record batches, in memory that does not grow with `n`; see `sample`."""
         yield from self._blocks(n, seed, where, sensitive, finish=self._to_arrow)
 
@@ -276,16 +300,16 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         from fairsynth.data.io import TableWriter
 
         self._fitted()
-        with TableWriter(path, self.schema_) as writer:
-            with closing(self.iter_batches(n, seed=seed, where=where, sensitive=sensitive)) as batches:
-                for batch in batches:
-                    writer.write(batch)
-                    if progress is not None:
-                        progress(Step("sample", writer.rows, n))
+        batches = self.iter_batches(n, seed=seed, where=where, sensitive=sensitive)
+        with TableWriter(path, self.schema_) as writer, closing(batches):
+            for batch in batches:
+                writer.write(batch)
+                if progress is not None:
+                    progress(Step("sample", writer.rows, n))
 
     def _blocks(
         self, n: int, seed: int | None, where: Mapping[str, Any] | None, sensitive: Mix, finish: Any = None
-    ) -> Iterator[Any]:
+    ) -> Iterating[Any, None, None]:
         """Draw block after block on all cores, in order; each block has chance of its own."""
         self._fitted()
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
@@ -329,7 +353,9 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _group_shares(self, sensitive: Mix) -> dict[tuple[str, ...], float] | Literal["uniform"] | None:
         if isinstance(sensitive, str):
             if sensitive not in ("empirical", "uniform"):
-                raise SettingsError(f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares.")
+                raise SettingsError(
+                    f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares."
+                )
             return None if sensitive == "empirical" else "uniform"
         columns = [self.schema_[name] for name in self.schema_.sensitive]
         shares: dict[tuple[str, ...], float] = {}
@@ -347,7 +373,9 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
                         f"its groups are {', '.join(column.group_names())}."
                     )
             if not np.isfinite(share) or share < 0:
-                raise SettingsError(f"sensitive: the share {share!r} of {group!r} must be a number from 0 up.")
+                raise SettingsError(
+                    f"sensitive: the share {share!r} of {group!r} must be a number from 0 up."
+                )
             shares[levels] = float(share)
         if sum(shares.values()) <= 0:
             raise SettingsError("sensitive: the shares must not all be 0.")
@@ -355,7 +383,9 @@ class Generator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
 
     def _fitted(self) -> None:
         if not hasattr(self, "schema_"):
-            raise NotFittedError(f"this {type(self).__name__} has learned nothing yet; call fit(table) first.")
+            raise NotFittedError(
+                f"this {type(self).__name__} has learned nothing yet; call fit(table) first."
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file without code in it, whole or not at all.
@@ -433,7 +463,9 @@ def generator_from(content: Bundle) -> Generator:
         known = kind().get_params(deep=False)
         if set(settings) - set(known):
             raise ValueError(f"unknown settings {sorted(set(settings) - set(known))}")
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+        }
         if "fairness" in known:
             settings["fairness"] = Fairness(**asked) if isinstance(asked, dict) else None
         model = kind(**settings)

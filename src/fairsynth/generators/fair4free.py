@@ -81,6 +81,7 @@ class Fair4Free(Generator):
     "Fair4Free: Generating High-fidelity Fair Synthetic Samples using Data Free Distillation", arXiv 2410.01423.
     """
 
+    fairness: Fairness
     name: ClassVar[str] = "fair4free"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="data-free student: noise to the fair latent, distilled from the teacher's file alone",
@@ -95,7 +96,7 @@ class Fair4Free(Generator):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen
         noise_dim: int | None = None,
-        hidden: tuple[int, ...] = (64, 64),
+        hidden: tuple[int, ...] = (32, 32),
         steps: int = 800,
         batch_size: int = 2048,
         learning_rate: float = 5e-3,
@@ -171,7 +172,9 @@ class Fair4Free(Generator):
         kept = None
         if checkpoint is not None:
             members = "".join(member.sha256 for _, member in sorted(content.members.items()))
-            mark = hashlib.sha256(f"{members}{sorted(self.get_params(deep=False).items())}".encode()).hexdigest()
+            mark = hashlib.sha256(
+                f"{members}{sorted(self.get_params(deep=False).items())}".encode()
+            ).hexdigest()
             kept = Checkpoint(checkpoint, mark)
         plan = Plan(self.steps, self.batch_size, self.learning_rate, weight_decay=0.0)
         with threads(1):
@@ -229,7 +232,7 @@ class Fair4Free(Generator):
     def _draw(self, n: int, request: Prepared, seed: np.random.SeedSequence) -> Any:
         def source(count: int, generator: torch.Generator) -> Tensor:
             noise = torch.randn(count, int(self.decoder_settings_["noise_dim"]), generator=generator)
-            return self.net_.encoder(noise)  # type: ignore[no-any-return]
+            return self.net_.encoder(noise)
 
         return self.net_.rows.draw(n, source, self.groups_, request, seed)
 
@@ -240,7 +243,12 @@ class Fair4Free(Generator):
             "groups": {"names": list(self.group_names_), "rare": list(self.rare_groups_)},
             "decoder": self.decoder_settings_,
         }
-        told = [{"what": "weights of the student, learned from the teacher's file alone", "where": "net.encoder.*"}]
+        told = [
+            {
+                "what": "weights of the student, learned from the teacher's file alone",
+                "where": "net.encoder.*",
+            }
+        ]
         return documents, {**net, **group_tensors(self.groups_)}, [*ROWS_FROM_DATA, *told]
 
     def _restore(self, content: Bundle) -> None:

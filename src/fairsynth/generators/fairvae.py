@@ -8,8 +8,9 @@ distance covariance between z and s in the loss,
 Ours: mixed types as states with numbers drawn inside their intervals (`data.encoding`); an autoregressive
 decoder (`nn.decoders`); the label decoded from z by a head that is blind to s, and s drawn given the label
 from a table that holds the criterion (`group_law`); the distance covariance with Székely's weight, which is
-cheaper and keeps its gradient in many dimensions (`nn.dependence`); the law of the latent as a mixture of Gaussians a label,
-so that a file holds no row. ``preset="paper"`` is the published network with the published penalty.
+cheaper and keeps its gradient in many dimensions (`nn.dependence`); the law of the latent as a mixture of
+Gaussians a label, so that a file holds no row. ``preset="paper"`` is the published network with the published
+penalty.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class FairVAE(Generator):
     Liu et al., "Fair Representation Learning: An Alternative to Mutual Information", KDD 2022.
     """
 
+    fairness: Fairness
     name: ClassVar[str] = "fairvae"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="variational autoencoder with a distance-covariance penalty; the teacher of the students",
@@ -132,8 +134,8 @@ class FairVAE(Generator):
         latent_dim: int = 2,
         hidden: tuple[int, ...] = (192, 192),
         decoder: Literal["autoregressive", "independent"] = "autoregressive",
-        decoder_hidden: tuple[int, ...] = (192,),
-        decoder_width: int = 96,
+        decoder_hidden: tuple[int, ...] = (128,),
+        decoder_width: int = 64,
         penalty: Literal["energy", "density"] = "energy",
         penalty_weight: float = 15.0,
         beta: float = 1.0,
@@ -190,8 +192,14 @@ class FairVAE(Generator):
                 raise SettingsError(f"{name}={getattr(self, name)!r} must be a number above 0.")
         for name in ("hidden", "decoder_hidden"):
             widths = getattr(self, name)
-            if not isinstance(widths, tuple | list) or not widths or any(int(w) != w or w < 1 for w in widths):
-                raise SettingsError(f"{name}={widths!r} must be one or more whole numbers, such as [192, 192].")
+            if (
+                not isinstance(widths, tuple | list)
+                or not widths
+                or any(int(w) != w or w < 1 for w in widths)
+            ):
+                raise SettingsError(
+                    f"{name}={widths!r} must be one or more whole numbers, such as [192, 192]."
+                )
 
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
@@ -200,7 +208,9 @@ class FairVAE(Generator):
 
     def _learn(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> None:
         data = Training(table, TableEncoder.learn(table, max_intervals=self.max_intervals))
-        kept = Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
+        kept = (
+            Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
+        )
         net = self._network(data.layout)
         n = len(table)
         batch = min(self._setting("batch_size"), max(64, n // 8))
@@ -221,7 +231,7 @@ class FairVAE(Generator):
         self._name_groups(data.layout, data.group_counts)
 
     def _network(self, layout: Layout) -> Network:
-        return build(  # type: ignore[no-any-return]
+        return build(
             self.seed,
             lambda: Network(
                 layout,
@@ -260,7 +270,9 @@ class FairVAE(Generator):
             return favorable.long()
         return torch.where(favorable, 1, -1)
 
-    def _penalty(self, mean: Tensor, log_var: Tensor, codes: Tensor, groups: Tensor, classes: Tensor) -> Tensor:
+    def _penalty(
+        self, mean: Tensor, log_var: Tensor, codes: Tensor, groups: Tensor, classes: Tensor
+    ) -> Tensor:
         total = codes.new_zeros(())
         for value in classes.unique().tolist():
             own = classes == value
@@ -269,7 +281,9 @@ class FairVAE(Generator):
             if self._setting("penalty") == "energy":
                 term = energy_distance_covariance(codes[own], groups[own], max_rows=PENALTY_ROWS)
             else:
-                term = density_distance_covariance(mean[own], log_var[own], groups[own], max_rows=PENALTY_ROWS)
+                term = density_distance_covariance(
+                    mean[own], log_var[own], groups[own], max_rows=PENALTY_ROWS
+                )
             total = total + own.sum() / len(classes) * term
         return total
 
@@ -282,7 +296,9 @@ class FairVAE(Generator):
         if self.fairness.criterion != "demographic_parity" and self.fairness.strength > 0:
             favorable = data.layout.favorable
             if not favorable.any():
-                raise CapabilityError(f"{self.fairness.criterion} needs favorable values of a categorical target.")
+                raise CapabilityError(
+                    f"{self.fairness.criterion} needs favorable values of a categorical target."
+                )
             actual = favorable[data.labels.numpy()]
             shifts = matching_shifts(
                 out_of_fold_scores(data, actual, self.seed),
@@ -322,7 +338,7 @@ class FairVAE(Generator):
         self._fitted()
         states = torch.from_numpy(self.net_.layout.encoder.encode(table).astype(np.int64))
         with torch.inference_mode():
-            return torch.cat([self.net_.encoder(part)[0] for part in states.split(8192)]).numpy()  # type: ignore[no-any-return]
+            return torch.cat([self.net_.encoder(part)[0] for part in states.split(8192)]).numpy()
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
         net = {f"net.{name}": p.detach().numpy() for name, p in self.net_.named_parameters()}
@@ -378,7 +394,7 @@ class Network(nn.Module):
             made = AutoregressiveDecoder(layout.sizes, n_condition, decoder_hidden, decoder_width)
         else:
             made = IndependentDecoder(layout.sizes, n_condition, decoder_hidden)
-        self.rows = LatentRows(layout, perceptron(latent_dim, (64,), layout.n_labels), made)
+        self.rows = LatentRows(layout, perceptron(latent_dim, (32,), layout.n_labels), made)
 
 
 class Training:
@@ -400,7 +416,9 @@ class Training:
         self.features = self.all_states[:, self.layout.features].contiguous()
         self.labels = self.all_states[:, self.layout.target].contiguous()
         levels = self.layout.group_levels(self.states)
-        self.group_levels, groups, self.group_counts = np.unique(levels, axis=0, return_inverse=True, return_counts=True)
+        self.group_levels, groups, self.group_counts = np.unique(
+            levels, axis=0, return_inverse=True, return_counts=True
+        )
         self.levels = torch.from_numpy(levels)
         self.groups = torch.from_numpy(groups.reshape(-1).astype(np.int64))
 
@@ -410,12 +428,17 @@ def latent_law(encoder: nn.Module, data: Training, components: int, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         codes = torch.cat(
-            [reparameterise(*encoder(part), generator) for part in data.all_states.split(8192)]
+            [_posterior(encoder, part, generator) for part in data.all_states.split(8192)]
         ).numpy()
     labels, n_labels = data.labels.numpy(), data.layout.n_labels
     if n_labels > MAX_LAWS:
         labels, n_labels = np.zeros_like(labels), 1
     return LatentLaw.fit(codes, labels, n_labels, components=components, seed=seed)
+
+
+def _posterior(encoder: nn.Module, states: Tensor, generator: torch.Generator) -> Tensor:
+    mean, log_var = encoder(states)
+    return reparameterise(mean, log_var, generator)
 
 
 def label_shares_for(law: LatentLaw, groups: Groups) -> np.ndarray | None:
@@ -431,7 +454,9 @@ def out_of_fold_scores(data: Training, actual: np.ndarray, seed: int) -> np.ndar
 
     places = [j for j in range(len(data.layout.encoder.names)) if j != data.layout.target]
     values = np.column_stack([_ordinal(data, j) for j in places])
-    categorical = [i for i, j in enumerate(places) if not isinstance(data.layout.encoder.states[j], NumberStates)]
+    categorical = [
+        i for i, j in enumerate(places) if not isinstance(data.layout.encoder.states[j], NumberStates)
+    ]
     scores = np.zeros(len(values))
     folds = StratifiedKFold(3, shuffle=True, random_state=seed)
     for fitted, held in folds.split(values, actual):
@@ -445,7 +470,11 @@ def _ordinal(data: Training, place: int) -> np.ndarray:
     states = data.layout.encoder.states[place]
     column = data.states[:, place]
     if isinstance(states, NumberStates):
-        return np.where(column == states.size - 1, np.nan, states._low[column]) if states.missing else states._low[column]
+        return (
+            np.where(column == states.size - 1, np.nan, states._low[column])
+            if states.missing
+            else states._low[column]
+        )
     return column.astype(np.float64)
 
 

@@ -72,6 +72,7 @@ class LatentDistillation(Generator):
     "Distilling fair representations from fair teachers", arXiv 2408.10755.
     """
 
+    fairness: Fairness
     name: ClassVar[str] = "latent-distillation"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="small encoder distilled from FairVAE's with the data",
@@ -109,7 +110,9 @@ class LatentDistillation(Generator):
         teacher = self._teacher(table, progress, checkpoint)
         layout = teacher.net_.layout
         data = Training(table, layout.encoder)
-        kept = Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
+        kept = (
+            Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
+        )
         student: StateEncoder = build(
             self.seed, lambda: StateEncoder(layout.encoder.sizes, self.hidden, teacher.law_.dim)
         )
@@ -131,13 +134,17 @@ class LatentDistillation(Generator):
     def _teacher(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> FairVAE:
         if self.teacher is None:
             folder = checkpoint / "teacher" if checkpoint is not None else None
-            return FairVAE(fairness=self.fairness, seed=self.seed).fit(table, progress=progress, checkpoint=folder)
+            return FairVAE(fairness=self.fairness, seed=self.seed).fit(
+                table, progress=progress, checkpoint=folder
+            )
         teacher = self.teacher if isinstance(self.teacher, Generator) else load_generator(self.teacher)
         if not isinstance(teacher, FairVAE):
             raise SettingsError(f"the teacher is a {teacher.name}; give a fitted FairVAE or its file.")
         teacher._fitted()
         if teacher.schema_.names != table.schema.names:
-            raise DataError("the table has other columns than the teacher learned; align it to teacher.schema_.")
+            raise DataError(
+                "the table has other columns than the teacher learned; align it to teacher.schema_."
+            )
         return teacher
 
     def _loss(self, student: StateEncoder, teacher: FairVAE, data: Training) -> Any:
@@ -176,7 +183,7 @@ class LatentDistillation(Generator):
         self._fitted()
         states = torch.from_numpy(self.net_.rows.layout.encoder.encode(table).astype(np.int64))
         with torch.inference_mode():
-            return torch.cat([self.net_.encoder(part)[0] for part in states.split(8192)]).numpy()  # type: ignore[no-any-return]
+            return torch.cat([self.net_.encoder(part)[0] for part in states.split(8192)]).numpy()
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
         net = {f"net.{name}": p.detach().numpy() for name, p in self.net_.named_parameters()}
@@ -187,7 +194,10 @@ class LatentDistillation(Generator):
         }
         told = [
             {"what": "weights of the small encoder", "where": "net.encoder.*"},
-            {"what": "law of the latent: shares, means and covariances of Gaussians a label", "where": "law.*"},
+            {
+                "what": "law of the latent: shares, means and covariances of Gaussians a label",
+                "where": "law.*",
+            },
         ]
         tensors = {**net, **self.law_.to_tensors(), **group_tensors(self.groups_)}
         return documents, tensors, [*ROWS_FROM_DATA, *told]

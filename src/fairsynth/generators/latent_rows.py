@@ -230,11 +230,14 @@ class LatentRows(nn.Module):
         flat = (cumulative + np.arange(layout.n_labels)[:, None]).ravel()
         return Prepared(torch.from_numpy(flat), torch.from_numpy(keep / keep.max()), states, exact, said)
 
-    def _shares(self, wanted: dict[tuple[str, ...], float] | Literal["uniform"], groups: Groups) -> np.ndarray:
+    def _shares(
+        self, wanted: dict[tuple[str, ...], float] | Literal["uniform"], groups: Groups
+    ) -> np.ndarray:
         if wanted == "uniform":
             return np.full(len(groups.levels), 1 / len(groups.levels))
         names = [
-            tuple(self.layout.level_names(a)[level] for a, level in enumerate(row)) for row in groups.levels.tolist()
+            tuple(self.layout.level_names(a)[level] for a, level in enumerate(row))
+            for row in groups.levels.tolist()
         ]
         unknown = [group for group, share in wanted.items() if share > 0 and group not in names]
         if unknown:
@@ -289,7 +292,9 @@ class LatentRows(nn.Module):
         frame = self.layout.encoder.decode(lines[:, :n].numpy(), np.random.default_rng(numbers))
         return _with_exact(frame, prepared.exact) if prepared.exact else frame
 
-    def _try(self, n: int, source: Source, groups: Groups, prepared: Prepared, generator: torch.Generator) -> Tensor:
+    def _try(
+        self, n: int, source: Source, groups: Groups, prepared: Prepared, generator: torch.Generator
+    ) -> Tensor:
         """Draw `n` codes and return the states of those rows that meet the request, ``(columns, m)``."""
         layout = self.layout
         codes = source(n, generator)
@@ -329,7 +334,9 @@ def _wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) 
     wanted = np.zeros(states.size, dtype=bool)
     if value is None:
         if not states.missing:
-            raise CapabilityError(f"where: no value of {states.name!r} was missing, so missing cannot be asked for.")
+            raise CapabilityError(
+                f"where: no value of {states.name!r} was missing, so missing cannot be asked for."
+            )
         wanted[-1] = True
     elif isinstance(states, LevelStates):
         level = column.group_names().index(value)

@@ -36,10 +36,10 @@ def get_generator_class(name: str) -> type[Generator]:
     """
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        return getattr(import_module(module), attribute)
     for point in _foreign():
         if point.name == name:
-            return point.load()  # type: ignore[no-any-return]
+            return point.load()
     raise SettingsError(f"there is no method {name!r}; there are {', '.join(list_generators())}.")
 
 

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from fairsynth.nn.layers import perceptron
 
+#: Rows drawn at a time: what an operation leaves fits into a core's cache for the next one.
+CHUNK = 2048
+
 #: Column → bool ``(n, size)``: the states that a row may take there.
 Allowed = Mapping[int, Tensor]
 
@@ -51,7 +54,8 @@ class IndependentDecoder(nn.Module):
         """
         pieces = self.body(condition).split(self.sizes, dim=1)
         return sum_of(
-            nn.functional.cross_entropy(_masked(piece, allowed.get(j)), states[:, j]) for j, piece in enumerate(pieces)
+            nn.functional.cross_entropy(_masked(piece, allowed.get(j)), states[:, j])
+            for j, piece in enumerate(pieces)
         )
 
     def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
@@ -119,16 +123,24 @@ class AutoregressiveDecoder(nn.Module):
 
     def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
         """Return one row of states for every condition, int64 ``(columns, n)``."""
+        n = len(condition)
+        uniform = torch.rand(len(self.sizes), n, generator=generator)
+        drawn = torch.empty(len(self.sizes), n, dtype=torch.int64)
+        for start in range(0, n, CHUNK):
+            part = slice(start, start + CHUNK)
+            own = {column: mask[part] for column, mask in allowed.items()}
+            self._draw_chunk(condition[part], uniform[:, part], own, drawn[:, part])
+        return drawn
+
+    def _draw_chunk(self, condition: Tensor, uniform: Tensor, allowed: Allowed, drawn: Tensor) -> None:
+        """Fill `drawn` ``(columns, n)`` column by column."""
         running = self.body(condition)
-        uniform = torch.rand(len(self.sizes), len(condition), generator=generator)
-        drawn = torch.empty(len(self.sizes), len(condition), dtype=torch.int64)
         last = len(self.sizes) - 1
         for j in range(len(self.sizes)):
             hidden = torch.addcmul(self.shift[j], running, self.scale[j]).relu_()
             drawn[j] = draw_states(_masked(self._logits(hidden, j), allowed.get(j)), uniform[j])
             if j < last:
                 running += nn.functional.embedding(drawn[j] + self._bounds[j], self.context.weight)
-        return drawn
 
 
 Decoder = IndependentDecoder | AutoregressiveDecoder

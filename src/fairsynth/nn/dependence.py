@@ -104,10 +104,8 @@ def energy_distance_covariance(z: Tensor, membership: Tensor, *, max_rows: int |
     """
     if max_rows is not None:
         z, membership = z[:max_rows], membership[:max_rows]
-    if membership.dtype == torch.int64:
-        weights = torch.nn.functional.one_hot(membership).to(z.dtype)
-    else:
-        weights = membership
+    is_hard = membership.dtype == torch.int64
+    weights = torch.nn.functional.one_hot(membership).to(z.dtype) if is_hard else membership
     distances = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
     rest = 1 - weights
     size, size_rest = weights.sum(0), rest.sum(0)
@@ -124,5 +122,3 @@ def energy_distance_covariance(z: Tensor, membership: Tensor, *, max_rows: int |
     within_rest = (rest * to_rest).sum(0) / pairs_rest[usable]
     share = size[usable] / len(z)
     return (share * (2 * across - within - within_rest)).sum()
-
-

@@ -36,6 +36,7 @@ class LatentLaw:
     scales: np.ndarray
 
     def __post_init__(self) -> None:
+        """Refuse arrays that are no mixture, as a damaged file may hold."""
         labels, components, d = self.means.shape
         ok = (
             self.label_shares.shape == (labels,)
@@ -51,7 +52,9 @@ class LatentLaw:
             raise ValueError("the law of the latent is not a mixture of Gaussians")
 
     @classmethod
-    def fit(cls, codes: np.ndarray, labels: np.ndarray, n_labels: int, *, components: int, seed: int) -> LatentLaw:
+    def fit(
+        cls, codes: np.ndarray, labels: np.ndarray, n_labels: int, *, components: int, seed: int
+    ) -> LatentLaw:
         """Fit by expectation maximisation.
 
         Parameters
@@ -81,7 +84,9 @@ class LatentLaw:
             if len(own) <= d:  # too few for a covariance: one round cloud
                 weights[label, 0], means[label, 0] = 1.0, own.mean(0)
                 continue
-            mixture = GaussianMixture(k, reg_covar=1e-4, random_state=int(rng.integers(2**31)), max_iter=60, tol=1e-3)
+            mixture = GaussianMixture(
+                k, reg_covar=1e-4, random_state=int(rng.integers(2**31)), max_iter=60, tol=1e-3
+            )
             mixture.fit(own)
             weights[label, :k], means[label, :k] = mixture.weights_, mixture.means_
             scales[label, :k] = np.linalg.cholesky(mixture.covariances_)
@@ -104,8 +109,14 @@ class LatentLaw:
         label_shares : np.ndarray, optional
             Shares of the labels in the place of those seen.
         """
-        shares = self.label_shares if label_shares is None else np.where(self.label_shares > 0, label_shares, 0)
-        joint = (shares / shares.sum())[:, None] * self.weights / np.maximum(self.weights.sum(1, keepdims=True), 1e-300)
+        shares = (
+            self.label_shares if label_shares is None else np.where(self.label_shares > 0, label_shares, 0)
+        )
+        joint = (
+            (shares / shares.sum())[:, None]
+            * self.weights
+            / np.maximum(self.weights.sum(1, keepdims=True), 1e-300)
+        )
         cumulative = torch.from_numpy(np.cumsum(joint.ravel()))
         uniform = torch.rand(n, generator=generator, dtype=torch.float64) * cumulative[-1]
         chosen = torch.searchsorted(cumulative, uniform, right=True).clamp_(max=joint.size - 1)
@@ -132,4 +143,6 @@ class LatentLaw:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> LatentLaw:
         """Read what `to_tensors` wrote; a ValueError says that it is no law."""
-        return cls(*(np.asarray(tensors[f"law.{name}"]) for name in ("label_shares", "weights", "means", "scales")))
+        return cls(
+            *(np.asarray(tensors[f"law.{name}"]) for name in ("label_shares", "weights", "means", "scales"))
+        )

@@ -157,7 +157,7 @@ def train(
             settings["lr"] = plan.rate(step)
         value, shown = loss(order[place * batch : (place + 1) * batch], generator)
         optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(parameters, 100.0)
         optimiser.step()
         if progress is not None:
@@ -179,7 +179,9 @@ def _mixed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _state(module: nn.Module, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, Any]:
+def _state(
+    module: nn.Module, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]
+) -> dict[str, Any]:
     tensors = {f"module.{name}": value.detach().cpu().numpy() for name, value in module.named_parameters()}
     for i, parameter in enumerate(parameters):
         for name, value in optimiser.state.get(parameter, {}).items():
@@ -198,7 +200,9 @@ def _resume(
     if kept is None:
         return 0
     done, tensors = kept
-    load_parameters(module, {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    load_parameters(
+        module, {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+    )
     for i, parameter in enumerate(parameters):
         start = f"optimiser.{i}."
         own = {k.removeprefix(start): torch.from_numpy(v) for k, v in tensors.items() if k.startswith(start)}
