@@ -148,6 +148,13 @@ def test_texts_name_no_machine() -> None:
     assert not found
 
 
+def test_the_readme_lists_the_methods_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "readme_table.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_readme_commands_exist() -> None:
     """Every `make` target and every subcommand that the README and the guide name."""
     from typer.main import get_command
