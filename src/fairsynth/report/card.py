@@ -176,7 +176,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     lines += ["", "## Where it falls short", ""]
     for heading, items in card["shortcomings"].items():
         lines += [f"### {_safe(heading)}", "", *(f"- {_safe(item)}" for item in items), ""]
-    lines += ["## How to repeat it", "", *_list(card["repeat"]), ""]
+    lines += ["## How to repeat it", "", *_list(card["repeat"], code=True), ""]
     return "\n".join(lines)
 
 
@@ -204,13 +204,14 @@ def write_card(evaluation: Evaluation, path: str | os.PathLike[str], **said: Any
     return markdown, data
 
 
-def _list(value: Mapping[str, Any]) -> list[str]:
+def _list(value: Mapping[str, Any], *, code: bool = False) -> list[str]:
+    """Write a list; with `code`, values of several lines as literal text, where markup means nothing."""
     lines = []
     for key, inner in value.items():
         text = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False, default=str)
         if isinstance(inner, Sequence) and not isinstance(inner, str):
             text = ", ".join(str(i) for i in inner)
-        if "\n" in text:
+        if code and "\n" in text:
             lines += [f"- **{_safe(key)}**:", "", *(f"      {line}" for line in text.splitlines()), ""]
         else:
             lines.append(f"- **{_safe(key)}**: {_safe(text)}")

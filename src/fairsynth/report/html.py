@@ -190,7 +190,8 @@ def _sections(
                 "tsne": "Neighborhoods (t-SNE)",
                 "umap": "Neighborhoods (UMAP)",
             }
-            sampled = f"Drawn from at most {pictures.PLANE_ROWS[method]:,} rows of each table."
+            n = pictures.plane_rows(method, len(tables.synthetic))
+            sampled = f"Drawn from at most {n:,} rows of each table."
             faithful.blocks.append(Block(name[method], sampled, pictures=drawn, folded=method != "pca"))
     private = page.plain_section(
         found,

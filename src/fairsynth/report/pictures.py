@@ -212,11 +212,16 @@ def associations(tables: Tables) -> list[Picture]:
     return pictures
 
 
+def plane_rows(method: str, tables: int) -> int:
+    """Return the rows of each table that are placed; several tables share the place of one."""
+    return max(2 * PLANE_ROWS[method] // (1 + tables), 200)
+
+
 def planes(tables: Tables, method: str = "pca") -> list[Picture]:
     """Show all columns at once, in two dimensions: everybody, then the largest groups."""
     if tables.train is None or not tables.synthetic:
         return []
-    real, synthetic = tables.frames(PLANE_ROWS[method])
+    real, synthetic = tables.frames(plane_rows(method, len(tables.synthetic)))
     points = picture_points(tables.train, [real, *synthetic.values()])
     if points[0].shape[1] < 2:
         return []

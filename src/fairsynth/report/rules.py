@@ -302,10 +302,11 @@ def faithful(found: Findings, source: str) -> list[Reason]:
         excess, worst = max(columns, key=lambda pair: pair[0])
         text = f"The least faithful column is {worst.column} (distance {worst.value:.2f} of at most 1)."
         reasons.append(_band("column", excess, text, worst.metric))
-    pairs = found.value("correlation_difference", source)
+    pairs, base = (found.value("correlation_difference", s) for s in (source, "holdout"))
     if pairs is not None:
-        text = f"The strength of association between columns differs by {pairs:.3f} on average."
-        reasons.append(_band("pairs", pairs, text, "correlation_difference"))
+        beside = f", where real hold-out rows differ by {base:.3f}" if base is not None else ""
+        text = f"The strength of association between columns differs by {pairs:.3f} on average{beside}."
+        reasons.append(_band("pairs", pairs - (base or 0.0), text, "correlation_difference"))
     return reasons
 
 

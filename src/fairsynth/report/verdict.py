@@ -78,7 +78,9 @@ BANDS: dict[str, Band] = {
     "column": Band(
         "Distance of the least faithful column, beyond that of hold-out rows", 0.1, 0.25, False, "Ours."
     ),
-    "pairs": Band("Mean difference of pair associations", 0.05, 0.1, False, "Ours."),
+    "pairs": Band(
+        "Mean difference of pair associations, beyond that of hold-out rows", 0.05, 0.1, False, "Ours."
+    ),
     "dcr_share": Band(
         "Share of synthetic rows closer to training than to hold-out rows",
         0.55,
