@@ -26,14 +26,16 @@ exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+templates_path = ["_templates"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's own parameter lists say it
 autodoc_class_signature = "mixed"
 numpydoc_show_class_members = False
 numpydoc_validation_checks = {"GL03"}
-# pydantic's own members are not our documentation.
+# What pydantic and scikit-learn add by themselves is not our documentation.
 autodoc_default_options = {
-    "exclude-members": "model_config, model_fields, model_computed_fields, model_post_init",
+    "exclude-members": "model_config, model_fields, model_computed_fields, model_post_init, "
+    "get_metadata_routing, set_fit_request, set_transform_request, set_score_request",
 }
 
 sphinx_gallery_conf = {
