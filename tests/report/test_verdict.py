@@ -195,6 +195,15 @@ def test_copies_by_chance_are_no_leak(scored):
     assert levels(scored(*more))["private"] == "poor"
 
 
+def test_an_attack_whose_interval_reaches_chance_is_no_success(scored):
+    where = ("singling_out", "synthetic")
+    assert levels(scored(*change(GOOD, *where, 0.12, low=0.04, high=0.2)))["private"] == "poor"
+    assert levels(scored(*change(GOOD, *where, 0.12, low=-0.01, high=0.25)))["private"] == "good"
+    where = ("membership_inference_auc", "synthetic")
+    assert levels(scored(*change(GOOD, *where, 0.62, low=0.55, high=0.7)))["private"] == "poor"
+    assert levels(scored(*change(GOOD, *where, 0.62, low=0.49, high=0.7)))["private"] == "good"
+
+
 def test_dcr_interval_that_reaches_half_is_chance(scored):
     entries = change(GOOD, "dcr_share", "synthetic", 0.57, low=0.49, high=0.65)
     assert levels(scored(*entries))["private"] == "good"

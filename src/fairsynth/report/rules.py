@@ -319,10 +319,7 @@ def private(found: Findings, source: str) -> list[Reason]:
             f"{_percent(share.value)} of its rows are closer to a training row than to one never seen "
             "(50 % is chance)."
         )
-        reason = _band("dcr_share", share.value, text, "dcr_share")
-        if reason.level != "good" and share.low is not None and share.low <= 0.5:
-            reason = Reason("good", f"{text} The interval reaches 50 %.", reason.rule, "dcr_share")
-        reasons.append(reason)
+        reasons.append(_attack("dcr_share", share, text, chance=0.5))
     for metric, name in (("exact_copies", "copies"), ("near_copies", "near_copies")):
         value, base = (found.value(metric, s) for s in (source, "holdout"))
         if value is not None:
@@ -333,14 +330,16 @@ def private(found: Findings, source: str) -> list[Reason]:
     if value is not None and base:
         text = f"Authenticity is {value:.2f}, where real hold-out rows have {base:.2f}."
         reasons.append(_band("authenticity", value / base, text, "authenticity"))
-    value = found.value("membership_inference_auc", source)
-    if value is not None:
-        text = f"An attacker tells who was in the training rows with AUC {value:.3f} (0.5 is guessing)."
-        reasons.append(_band("membership", value, text, "membership_inference_auc"))
+    attack = found.get("membership_inference_auc", source)
+    if attack is not None and attack.value is not None:
+        text = (
+            f"An attacker tells who was in the training rows with AUC {attack.value:.3f} (0.5 is guessing)."
+        )
+        reasons.append(_attack("membership", attack, text, chance=0.5))
     for metric in ("singling_out", "linkability", "inference"):
-        risks = [s.value for s in found.select(metric, source=source) if s.value is not None]
-        if risks:
-            reasons.append(_band("attack", max(risks), f"{_label(metric)} is {max(risks):.3f}.", metric))
+        for risk in found.select(metric, source=source, column=None):
+            if risk.value is not None:
+                reasons.append(_attack("attack", risk, f"{_label(metric)} is {risk.value:.3f}.", chance=0.0))
     if reasons:
         text = (
             "These are attacks that were tried: no proof that no other succeeds, and no guarantee of "
@@ -348,6 +347,17 @@ def private(found: Findings, source: str) -> list[Reason]:
         )
         reasons.append(Reason("info", text))
     return reasons
+
+
+def _attack(name: str, score: Score, text: str, *, chance: float) -> Reason:
+    """Judge an attack by its band, but as good when its interval reaches what chance gives."""
+    assert score.value is not None
+    reason = _band(name, score.value, text, score.metric)
+    if reason.level != "good" and score.low is not None and score.low <= chance:
+        return Reason(
+            "good", f"{text} The interval reaches {chance:g}, which is chance.", reason.rule, score.metric
+        )
+    return reason
 
 
 def _noise(found: Findings, metric: str) -> float:

@@ -86,7 +86,7 @@ BANDS: dict[str, Band] = {
         0.55,
         0.6,
         False,
-        "0.5 is chance; the margin is ours. Good, too, when the interval reaches 0.5.",
+        "0.5 is chance; the margin is ours. Good, too, when the interval reaches chance.",
     ),
     "copies": Band(
         "Share of exact copies, beyond that of hold-out rows and its scatter", 0.005, 0.02, False, "Ours."
@@ -103,7 +103,8 @@ BANDS: dict[str, Band] = {
         0.05,
         0.1,
         False,
-        "The three risks are those of WP29 Opinion 05/2014 (EU). The limits are ours.",
+        "The risks are those of WP29 Opinion 05/2014 (EU); the limits are ours. Good, too, when the interval "
+        "reaches 0.",
     ),
 }
 
