@@ -284,6 +284,30 @@ def test_dates_as_text_are_datetimes_and_keep_their_format(form: str) -> None:
     pd.testing.assert_frame_equal(table.native(), frame)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "polars enum", "pyarrow"])
+def test_categories_that_are_identifiers_or_numbers_come_back(library: str) -> None:
+    names, sizes = [f"n{i}" for i in range(ROWS)], [f"{i % 7}" for i in range(ROWS)]
+    frame: Any = pl.DataFrame({"id": names, "size": sizes}).cast(pl.Categorical)
+    if library == "polars enum":
+        frame = frame.cast({"id": pl.Enum(names), "size": pl.Enum(sorted(set(sizes)))})
+    elif library == "pandas":
+        frame = pd.DataFrame({"id": pd.Categorical(names), "size": pd.Categorical(sizes)})
+    elif library == "pyarrow":
+        frame = pa.table(
+            {"id": pa.array(names).dictionary_encode(), "size": pa.array(sizes).dictionary_encode()}
+        )
+    table = Table(frame, identifiers=["id"], kinds={"size": "integer"})
+    assert table.schema["size"].kind == "integer" and table.frame["size"].to_list() == [int(x) for x in sizes]
+    back = table.native()
+    assert back.equals(frame) and str(back["id"].dtype if library != "pyarrow" else "") == str(
+        frame["id"].dtype if library != "pyarrow" else "")  # fmt: skip
+    batch = to_arrow(table.frame, table.schema)
+    assert batch.schema == arrow_schema(table.schema)
+    assert batch.column("id").to_pylist() == names and batch.column("size").to_pylist() == sizes
+    fresh = table.replace(table.frame[:2].drop("id")).native()["id"]
+    assert (fresh.to_pylist() if library == "pyarrow" else list(fresh)) == ["id-1", "id-2"]
+
+
 def test_objects_of_dates_decimals_and_intervals_come_back() -> None:
     frame = people(
         day=[dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(ROWS)],

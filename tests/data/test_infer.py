@@ -262,6 +262,7 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
         ["sensitive", "'x'"],
     ),
     ("target said identifier", rows(), {"target": "paid", "identifiers": ["paid"]}, ["'paid'", "identifier"]),
+    ("boolean identifier", rows(x=[True, False] * 30), {"identifiers": "x"}, ["'x'", "boolean", "drop"]),
     ("edges needed", rows(), {"sensitive": "age"}, ["'age'", "sensitive={'age': ["]),
     ("missing target", rows(x=["a", None, "b"] * 20), {"target": "x"}, ["target 'x'", "20 row", "row 1"]),
     ("levels too few", rows(), {"kinds": {"sex": {"levels": ["F"]}}}, ["'sex'", "'M'", "row 1"]),

@@ -167,6 +167,24 @@ def test_identifiers_are_drawn_fresh(ids: Any, fresh: list[Any]) -> None:
     assert whole.native().equals(frame)
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.Series(range(0, 3 * N, 3), dtype=pl.UInt16),
+        pl.Series([dt.date(1970, 1, 1 + i % 28) for i in range(N)]),
+        pl.Series([dt.datetime(1970, 1, 1 + i % 28) for i in range(N)]).dt.replace_time_zone("Asia/Tokyo"),
+        pl.Series([f"{i}" for i in range(N)], dtype=pl.Categorical),
+    ],
+    ids=lambda ids: str(ids.dtype),
+)
+def test_fresh_identifiers_have_the_dtype_of_the_real_ones(ids: pl.Series) -> None:
+    frame = rows(id=ids)
+    whole = table(frame, identifiers=["id"])
+    drawn = whole.replace(whole.frame.drop("id")).native()
+    assert whole.native().equals(frame)
+    assert drawn.schema == frame.schema and drawn["id"].n_unique() == N
+
+
 def test_align_reads_other_kinds_of_frames() -> None:
     whole = table()
     for other in (rows().to_pandas(), rows().to_arrow(), rows().select(reversed(rows().columns)), whole):

@@ -14,8 +14,8 @@ from fairsynth.data.canonical import from_canonical, level_values
 from fairsynth.data.frames import (
     RawFrame,
     enum_of,
-    native_codes,
-    native_levels,
+    levels_of,
+    native_categories,
     refuse_duplicates,
     series_of_arrow,
     to_arrow_array,
@@ -158,9 +158,10 @@ def to_pandas_column(values: pl.Series, column: Column) -> pd.Series:
     text = column.dtype
     value_type = value_type_of(text)
     if match := re.fullmatch(r"category\[(.*)\]", text):
-        levels = level_values(native_levels(column), value_type)
+        held = native_categories(values, column)
+        levels = level_values(levels_of(held), value_type)
         categories = pd.Index(_values_of(levels, match[1]))
-        codes = native_codes(values, column).fill_null(-1).to_numpy()
+        codes = held.to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
         dtype = pd.CategoricalDtype(categories, ordered=column.ordered)
         return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), name=column.name)
     if text.startswith("object<str") and column.kind == "categorical":

@@ -416,7 +416,7 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
             result = values.cast(pl.String)
         else:
             result = level_values(column.levels, dtype).gather(values.to_physical())
-    elif column.kind == "datetime":
+    elif values.dtype == DATETIME:
         result = _write_moments(values, column, dtype)
     elif column.kind == "boolean" and dtype == pl.String:
         false, true = (column.format or "False/True").split("/")

@@ -184,30 +184,34 @@ def _polars_dtype(text: str) -> pl.DataType:
 
 def _to_polars_column(values: pl.Series, column: Column) -> pl.Series:
     if column.dtype == "Enum":
-        return _categories(values, column)
+        return native_categories(values, column).alias(column.name)
     result = from_canonical(values, column, _polars_dtype(column.dtype))
     return result.cast(pl.Categorical) if column.dtype == "Categorical" else result
 
 
-def native_levels(column: Column) -> list[str]:
-    """List the categories the native column had: the levels, and the marker of missing where it was one."""
-    levels = list(column.levels)
-    if column.marker_level is not None and column.missing_marker is not None:
+def levels_of(values: pl.Series) -> list[str]:
+    """Return the categories of an Enum column."""
+    assert isinstance(values.dtype, pl.Enum)
+    return values.dtype.categories.to_list()
+
+
+def native_categories(values: pl.Series, column: Column) -> pl.Series:
+    """Return an Enum of the categories that the native column had.
+
+    They are the levels, and the marker of missing where it was one of them. A category column that is
+    something else (an identifier, or said to be a number) has the values at hand for categories, since
+    the schema remembers no others.
+    """
+    if column.kind == "categorical":
+        if column.marker_level is None or column.missing_marker is None:
+            return values
+        levels = list(column.levels)
         levels.insert(column.marker_level, column.missing_marker)
-    return levels
-
-
-def _categories(values: pl.Series, column: Column) -> pl.Series:
-    """Return an Enum of the native categories."""
-    levels = native_levels(column)
-    if len(levels) == len(column.levels):
-        return values.alias(column.name)
-    return values.cast(pl.String).fill_null(column.missing_marker).cast(pl.Enum(levels)).alias(column.name)
-
-
-def native_codes(values: pl.Series, column: Column) -> pl.Series:
-    """Return positions among the native categories, null where missing, as int32."""
-    return _categories(values, column).to_physical().cast(pl.Int32)
+        return values.cast(pl.String).fill_null(column.missing_marker).cast(pl.Enum(levels))
+    if isinstance(values.dtype, pl.Enum):
+        return values
+    texts = level_texts(values)
+    return texts.cast(pl.Enum(level_texts(values.drop_nulls().unique().sort())))
 
 
 # PyArrow
@@ -288,9 +292,10 @@ def _pyarrow_type(text: str) -> pa.DataType:
 def _to_arrow_column(values: pl.Series, column: Column, kind: pa.DataType) -> pa.Array:
     """Write canonical values as an Arrow array of the given type."""
     if pa.types.is_dictionary(kind):
-        levels = level_values(native_levels(column), _polars_of(kind.value_type))
+        categories = native_categories(values, column)
+        levels = level_values(levels_of(categories), _polars_of(kind.value_type))
         dictionary = to_arrow_array(levels).cast(kind.value_type)
-        indices = to_arrow_array(native_codes(values, column)).cast(kind.index_type)
+        indices = to_arrow_array(categories.to_physical().cast(pl.Int32)).cast(kind.index_type)
         return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
     result = to_arrow_array(from_canonical(values, column, _polars_of(kind)))
     return result if result.type == kind else result.cast(kind, safe=False)
@@ -326,7 +331,8 @@ def _pandas() -> Any:
 def _file_type(column: Column, frame: FrameKind) -> pa.DataType:
     """Return the Arrow type that a column has in a file."""
     if frame == "pyarrow":
-        return _pyarrow_type(column.dtype)
+        kind = _pyarrow_type(column.dtype)
+        return kind.value_type if pa.types.is_dictionary(kind) and column.kind != "categorical" else kind
     if frame == "pandas":
         value_type, is_category = _pandas().value_type_of(column.dtype), column.dtype.startswith("category[")
     else:
@@ -336,6 +342,7 @@ def _file_type(column: Column, frame: FrameKind) -> pa.DataType:
         kind = pa.timestamp(kind.unit, column.tz)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         kind = pa.string()
+    is_category = is_category and column.kind == "categorical"
     return pa.dictionary(pa.int32(), kind, column.ordered) if is_category else kind
 
 

@@ -253,6 +253,8 @@ class _Inference:
         original = self.raw.frame[self.name]
         if self.name in self.said.identifiers or self.hint.get("kind") == "identifier":
             self._refuse_role_of_identifier("is declared an identifier")
+            if original.dtype == pl.Boolean:
+                raise SchemaError(f"column {self.name!r} is boolean, which identifies nobody; drop it instead.")
             return self._column(original, kind="identifier", missing_marker=None)
         values, marker = mask_missing(original, self.markers)
         if values.null_count() == len(values):
@@ -300,6 +302,8 @@ class _Inference:
     def _typed(self, values: pl.Series, marker: str | None) -> tuple[pl.Series, str | None]:
         """Read text as numbers or moments where it is."""
         wanted = self.hint.get("kind")
+        if isinstance(values.dtype, pl.Enum) and (wanted in NUMERIC_KINDS or wanted == "numeric"):
+            values = values.cast(pl.String)
         if values.dtype != pl.String:
             return values, marker
         self.dtype = self.dtype or "String"
@@ -498,10 +502,9 @@ def _is_whole(values: pl.Series) -> bool:
         return True
     if isinstance(values.dtype, pl.Decimal):
         values = values.cast(pl.Float64)
-    for part in (values.head(1000), values):
-        if not ((part == part.round(0)) & (part.abs() < EXACT_INTEGERS)).all():
-            return False
-    return True
+    # A look at the first rows mostly settles it.
+    parts = (values.head(1000), values)
+    return all(((part == part.round(0)) & (part.abs() < EXACT_INTEGERS)).all() for part in parts)
 
 
 def _levels(values: pl.Series) -> list[str]:

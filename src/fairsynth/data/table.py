@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fairsynth.data.canonical import canonical_dtype, level_text, to_canonical
+from fairsynth.data.canonical import DATETIME, canonical_dtype, level_text, to_canonical
 from fairsynth.data.frames import RawFrame, from_native, to_native
 from fairsynth.data.infer import infer_schema
 from fairsynth.data.io import read_any
-from fairsynth.data.schema import MISSING_LEVEL, Column, Schema
+from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
 from fairsynth.errors import DataError, SchemaError, SettingsError
 
 MIN_ROWS = 20
@@ -378,11 +379,16 @@ def fresh_identifiers(column: Column, n: int, *, start: int = 0) -> pl.Series:
     Returns
     -------
     pl.Series
-        Int64 where the identifier is a number, else text such as ``"id-1"``.
+        Int64 where the identifier is a number, days from 1970-01-02 where it is a date, else text such as
+        ``"id-1"``.
     """
     numbers = pl.Series(column.name, np.arange(start + 1, start + n + 1))
-    is_number = any(word in column.dtype.lower() for word in ("int", "float", "double", "decimal"))
-    return numbers if is_number else ("id-" + numbers.cast(pl.String)).alias(column.name)
+    dtype = re.sub(r"indices=\w+", "", column.dtype.lower())
+    if re.search(r"\b(u?int\d*|float\d*|double|halffloat|decimal\d*)\b", dtype):
+        return numbers
+    if re.search(r"\b(date|datetime|timestamp)", dtype):
+        return (numbers * MICROSECONDS["day"]).cast(DATETIME)
+    return ("id-" + numbers.cast(pl.String)).alias(column.name)
 
 
 def _read(data: Any) -> RawFrame:
