@@ -19,7 +19,6 @@ from fairsynth.evaluation.features import (
 )
 from fairsynth.evaluation.rows import Neighbourhoods
 from fairsynth.metrics import attacks, privacy
-from fairsynth.metrics.manifold import nearest
 
 
 def score_privacy(context: Context, near: Neighbourhoods) -> None:
@@ -46,9 +45,10 @@ def _closest_records(context: Context, near: Neighbourhoods) -> None:
     people = near.nearest("holdout", "train")[0]
     for source in context.synthetic:
         context.tick(f"closest records of {source}")
-        distances = near.nearest(source, "train")[0]
-        to_holdout = near.nearest(source, "holdout")[0][:, 0]
-        share = privacy.closer_to_train(distances[:, 0], to_holdout, seed=context.seed)
+        distances, index = near.nearest(source, "train")
+        to_holdout, other = (v[:, 0] for v in near.nearest(source, "holdout"))
+        records = privacy.nearest_records(distances[:, 0], index[:, 0], to_holdout, other)
+        share = privacy.closer_to_train(distances[:, 0], to_holdout, records=records, seed=context.seed)
         _closest(context, source, share, distances, people, near.n, among)
     # Half of the hold-out rows in the place of the synthetic ones, measured against the other half.
     half = near.n // 2
@@ -58,8 +58,7 @@ def _closest_records(context: Context, near: Neighbourhoods) -> None:
     points = near.clouds["holdout"].points
     stand_in, others = points[order[:half]], points[order[half : 2 * half]]
     train = near.clouds["train"].points[context.sample_index(near.n, half, "half of train")]
-    to_train, to_others = nearest(stand_in, train)[0][:, 0], nearest(stand_in, others)[0][:, 0]
-    share = privacy.closer_to_train(to_train, to_others, seed=context.seed)
+    share = privacy.distance_to_closest_record(train, others, stand_in, seed=context.seed)
     note = f"{half:,} train and as many other hold-out rows to be near to"
     _closest(context, "holdout", share, people, people, half, note)
 

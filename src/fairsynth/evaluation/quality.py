@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import polars as pl
@@ -23,9 +24,7 @@ def score_quality(context: Context) -> None:
     """Score SDMetrics' quality report (column shapes and pair trends), beside hold-out rows."""
     if not context.depth.quality:
         return
-    try:
-        from sdmetrics.reports.single_table import QualityReport
-    except ImportError:
+    if find_spec("sdmetrics") is None:
         context.note("SDMetrics' quality score was left out: install fairsynth[metrics] for it.")
         return
     metadata = {
@@ -34,14 +33,29 @@ def score_quality(context: Context) -> None:
     real = _pandas(context, context.train.frame, "real")
     for source, table in ({"holdout": context.test} | context.synthetic).items():
         context.tick(f"quality of {source}")
-        report = QualityReport()
-        report.generate(real, _pandas(context, table.frame, source), metadata, verbose=False)
+        report = _report(real, _pandas(context, table.frame, source), metadata)
         note = f"SDMetrics, at most {_ROWS:,} rows on either side"
         context.add("fidelity", "quality_score", report.get_score(), source=source, note=note)
         for _, row in report.get_properties().iterrows():
             if row["Property"] in _PROPERTIES:
                 metric = _PROPERTIES[row["Property"]]
                 context.add("fidelity", metric, row["Score"], source=source, note=note)
+
+
+def _report(real: Any, synthetic: Any, metadata: dict[str, Any]) -> Any:
+    """Run the quality report under its name of today, or under that of SDMetrics before 0.32."""
+    try:
+        from sdmetrics.reports import QualityReport
+
+        report = QualityReport()
+        whole = {"tables": {"rows": metadata}, "relationships": []}
+        report.generate({"rows": real}, {"rows": synthetic}, whole, verbose=False)
+    except ImportError:
+        from sdmetrics.reports.single_table import QualityReport as Older
+
+        report = Older()
+        report.generate(real, synthetic, metadata, verbose=False)
+    return report
 
 
 def _pandas(context: Context, frame: pl.DataFrame, source: str) -> Any:

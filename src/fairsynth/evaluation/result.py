@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -226,9 +227,15 @@ class Evaluation(BaseModel):
     def to_json(self, path: str | Path | None = None, *, indent: int | None = 1) -> str:
         """Return the evaluation as JSON text, and write it to `path` if one is given.
 
-        Fields of a score that are None are left out.
+        Fields of a score that are None are left out, except its value.
         """
-        text = self.model_dump_json(indent=indent, exclude_none=True)
+        scores = [{"value": s.value, **s.model_dump(mode="json", exclude_none=True)} for s in self.scores]
+        text = json.dumps(
+            {"scores": scores, "meta": self.model_dump(mode="json")["meta"]},
+            indent=indent,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text

@@ -133,13 +133,13 @@ def singling_out(
     *,
     categorical: Sequence[int] = (),
     attacks: int = 1000,
-    columns: int = 3,
+    columns: tuple[int, int] = (3, 8),
     seed: int = 0,
 ) -> Risk:
     """Guess descriptions that fit exactly one person (sec. 4.1, the multivariate attack).
 
-    The attacker takes a synthetic row and `columns` of its attributes at random, and describes it: the
-    same category, or a number at least (at most) as large if it lies above (below) the median.
+    The attacker takes a synthetic row and some of its attributes at random, and describes it: the same
+    category, or a number at least (at most) as large if it lies above (below) the median.
     Descriptions that fit exactly one synthetic row are tried on the real people; one that fits exactly
     one of them has singled that person out. Train and hold-out are cut to the same size, since the
     chance of being alone falls with their number.
@@ -152,8 +152,9 @@ def singling_out(
         Columns that hold codes.
     attacks : int, default=1000
         Descriptions that are tried; fewer if not so many can be found.
-    columns : int, default=3
-        Attributes in each description.
+    columns : tuple of int, default=(3, 8)
+        Fewest and most attributes in a description; drawn anew for each, since few seldom suffice and
+        many never hit.
     seed : int, default=0
         Of the attacker's choices.
 
@@ -178,7 +179,7 @@ def singling_out(
     is_code = np.zeros(fake.shape[1], dtype=bool)
     is_code[list(categorical)] = True
     middle = np.array([0.0 if np.isnan(c).all() else np.nanmedian(c) for c in own])
-    width = min(columns, fake.shape[1])
+    fewest, most = (min(c, fake.shape[1]) for c in columns)
 
     def describe(row: Floats, chosen: NDArray[np.int64]) -> _Predicate:
         values = row[chosen]
@@ -188,7 +189,7 @@ def singling_out(
     found: dict[_Predicate, None] = {}
     blind: list[_Predicate] = []
     for _ in range(10 * attacks):
-        chosen = rng.choice(fake.shape[1], size=width, replace=False)
+        chosen = rng.choice(fake.shape[1], size=rng.integers(fewest, most + 1), replace=False)
         predicate = describe(fake[rng.integers(len(fake))], chosen)
         if predicate not in found and predicate.matches(own) == 1:
             found[predicate] = None
