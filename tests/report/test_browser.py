@@ -163,7 +163,17 @@ def test_words_stand_out_from_their_ground(browser, address, dark):
     assert min(ratios)[0] >= 4.5, min(ratios)
 
 
-def test_paper_shows_everything(browser, address):
+def test_one_button_opens_and_closes_all_folded_parts(browser, address):
+    visit(browser, address, 1280)
+    total = browser.execute_script("return document.querySelectorAll('details').length")
+    button = browser.find_element("id", "open-all")
+    assert total > 5 and button.is_displayed()
+    for wanted in (total, 0):
+        button.click()
+        assert browser.execute_script("return document.querySelectorAll('details[open]').length") == wanted
+
+
+def test_paper_holds_pictures(browser, address):
     visit(browser, address, 1280)
     browser.execute_async_script(DRAW)
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {})["data"]

@@ -178,6 +178,16 @@ def test_one_decision_for_all_is_not_fairness(scored, rate):
     assert "decides nothing" in table.headline
 
 
+def test_deciding_little_calls_for_care(scored):
+    entries = change(GOOD, "balanced_accuracy", "synthetic", 0.58)
+    answer = verdict(scored(*entries)).tables[0].answer("fair")
+    assert answer.level == "caution"
+    assert "decide little" in answer.reasons[0].text
+    nothing = verdict(scored(*change(GOOD, "balanced_accuracy", "synthetic", 0.54))).tables[0]
+    assert nothing.answer("fair").level == nothing.answer("useful").level == "poor"
+    assert len(nothing.disguises) == 1
+
+
 def test_a_rare_outcome_is_not_taken_for_a_constant(scored):
     entries = [*GOOD, *_overall(0.01, 0.012)]
     assert levels(scored(*entries))["fair"] == "good"

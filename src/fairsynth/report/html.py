@@ -22,7 +22,7 @@ from fairsynth.report.glossary import entries
 from fairsynth.report.page import Block, Section
 from fairsynth.report.pictures import Tables
 from fairsynth.report.provenance import asked, repeat, shortfalls
-from fairsynth.report.verdict import BANDS, Verdict, verdict
+from fairsynth.report.verdict import BANDS, OTHER_RULES, Verdict, verdict
 
 if TYPE_CHECKING:
     from fairsynth.data.table import Table
@@ -128,6 +128,7 @@ def render_html(
         shortfalls=shortfalls(found, judged),
         repeat=repeat(found),
         bands=BANDS,
+        other_rules=OTHER_RULES,
         glossary=_used(found),
         css=_resource("report.css"),
         script=script,

@@ -57,6 +57,7 @@ class Picture:
     @property
     def json(self) -> str:
         """The figure as JSON that can stand inside a script element."""
+        # Plotly escapes these itself today; a page that could be broken out of would be worth a belt, too.
         text: str = self.figure.to_json()
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -12,13 +12,15 @@ from fairsynth.report.verdict import (
     DIRECT_USE,
     FOUR_FIFTHS,
     LARGE_GROUP,
+    LITTLE_LEFT,
     MOSTLY_COPIES,
-    NOTHING_LEARNED,
+    NOTHING_LEFT,
     ONE_DECISION,
     PARITY_GAINED,
     RATIO_OF,
+    READABLE,
     REPEATS,
-    SOMETHING_TO_LEARN,
+    SOMETHING_TO_LOSE,
     SWAP_GAP,
     UNRELATED,
     WORSE_THAN_REAL,
@@ -41,27 +43,49 @@ def _band(name: str, value: float, text: str, metric: str) -> Reason:
 
 # ---------------------------------------------------------------------- disguises
 def decides_nothing(found: Findings, source: str) -> Reason | None:
-    """Detect the constant predictor: perfectly fair, and of no use (methods.md, trap 1)."""
+    """Detect the constant predictor, perfectly fair and of no use (methods.md, trap 1), and its kin.
+
+    Returns
+    -------
+    Reason or None
+        Poor when models hardly decide at all, with care when they decide much less than those trained
+        on real rows do.
+    """
     moral = "any fairness it shows is that of a model that decides nothing."
     rate, real_rate = _selection_rate(found, source), _selection_rate(found, "real")
-    decides = real_rate is None or min(real_rate, 1 - real_rate) >= ONE_DECISION
-    if rate is not None and min(rate, 1 - rate) < ONE_DECISION and decides:
-        return Reason(
-            "poor",
-            f"Models trained on it favor {_percent(rate)} of people: {moral}",
-            f"Poor when fewer than {ONE_DECISION:.0%} of people, or all but so many, are favored.",
-            "selection_rate",
+    if rate is not None:
+        decided = min(rate, 1 - rate)
+        real = 1.0 if real_rate is None else min(real_rate, 1 - real_rate)
+        if decided < ONE_DECISION and decided < real * NOTHING_LEFT:
+            return Reason(
+                "poor",
+                f"Models trained on it favor {_percent(rate)} of people: {moral}",
+                f"Poor when fewer than {ONE_DECISION:.0%} of people, or all but so many, are favored, and that is "
+                f"under {NOTHING_LEFT:g} of what it is trained on real rows.",
+                "selection_rate",
+            )
+    value, real_value = (found.value("balanced_accuracy", s) for s in (source, "real"))
+    coin = found.value("balanced_accuracy", "constant")
+    coin = 0.5 if coin is None else coin
+    if value is None or real_value is None or real_value - coin < SOMETHING_TO_LOSE:
+        return None
+    kept = (value - coin) / (real_value - coin)
+    if kept < NOTHING_LEFT:
+        text = f"Models trained on it hardly do better than a coin (balanced accuracy {value:.2f}): {moral}"
+    elif kept < LITTLE_LEFT:
+        text = (
+            f"Models trained on it tell people apart much less than those trained on real rows (balanced accuracy "
+            f"{value:.2f} against {real_value:.2f}): part of their fairness is that they decide little."
         )
-    value, real = (found.value("balanced_accuracy", s) for s in (source, "real"))
-    if value is not None and value <= NOTHING_LEARNED and (real is None or real >= SOMETHING_TO_LEARN):
-        return Reason(
-            "poor",
-            f"Models trained on it hardly do better than a coin (balanced accuracy {value:.2f}): {moral}",
-            f"Poor when balanced accuracy is at most {NOTHING_LEARNED:g} where training on real rows "
-            f"reaches {SOMETHING_TO_LEARN:g}.",
-            "balanced_accuracy",
-        )
-    return None
+    else:
+        return None
+    return Reason(
+        "poor" if kept < NOTHING_LEFT else "caution",
+        text,
+        "What balanced accuracy has over a coin, as a share of what training on real rows gives: poor under "
+        f"{NOTHING_LEFT:g}, with care under {LITTLE_LEFT:g}.",
+        "balanced_accuracy",
+    )
 
 
 def _selection_rate(found: Findings, source: str) -> float | None:
@@ -153,14 +177,14 @@ def unrelated_attribute(found: Findings, source: str) -> Reason | None:
     """Detect a sensitive column that has nothing to do with the others, as if shuffled."""
     for attribute in found.single_attributes:
         here, real = (found.value("leakage_auc", s, attribute=attribute) for s in (source, "real"))
-        if here is not None and real is not None and here <= UNRELATED and real >= SOMETHING_TO_LEARN:
+        if here is not None and real is not None and here <= UNRELATED and real >= READABLE:
             return Reason(
                 "caution",
                 f"{attribute} has nothing to do with the other columns here (guessed from them with AUC "
                 f"{here:.2f}; among the real rows {real:.2f}), as if it had been shuffled. What the table "
                 "says about single groups is not to be believed.",
                 f"With care when the attribute is guessed with an AUC of at most {UNRELATED:g} here and of "
-                f"at least {SOMETHING_TO_LEARN:g} among the real rows.",
+                f"at least {READABLE:g} among the real rows.",
                 "leakage_auc",
             )
     return None

@@ -108,10 +108,12 @@ BANDS: dict[str, Band] = {
     ),
 }
 
-#: A model whose balanced accuracy is no better than this, where the real one is, decides nothing.
-NOTHING_LEARNED = 0.55
-#: The real model has to be at least this good for that comparison to say anything.
-SOMETHING_TO_LEARN = 0.6
+#: A model that keeps less than this share of the real one's edge over a coin decides nothing.
+NOTHING_LEFT = 0.2
+#: One that keeps less than this decides little, and owes part of its fairness to that.
+LITTLE_LEFT = 0.5
+#: The edge in balanced accuracy that the real model must have for the comparison to say anything.
+SOMETHING_TO_LOSE = 0.05
 #: A model that favors fewer than this share of people, or all but this share, decides nothing.
 ONE_DECISION = 0.02
 #: Being this much less fair than the real rows, in the criterion's ratio, is poor whatever else.
@@ -128,8 +130,30 @@ PARITY_GAINED = 0.1
 LARGE_GROUP = 100
 #: A sensitive column that is guessed no better than this from the others has nothing to do with them.
 UNRELATED = 0.53
+#: The AUC with which it must be guessed among the real rows for that to be remarkable.
+READABLE = 0.6
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
 REPEATS = 0.5
+
+#: The rules that no single limit holds, in words.
+OTHER_RULES: tuple[str, ...] = (
+    f"A table is not fair when models trained on it decide nothing: they favor fewer than {ONE_DECISION:.0%} of "
+    f"people, or all but so many, or keep less than {NOTHING_LEFT:g} of the real model's edge over a coin in "
+    f"balanced accuracy. Under {LITTLE_LEFT:g} it calls for care.",
+    f"It is not fair when it is more than {WORSE_THAN_REAL:g} less fair than the real rows, and the interval with "
+    "it.",
+    f"It is not fair when only its labels are: in parity ({FOUR_FIFTHS:g}), at least {PARITY_GAINED:g} more than "
+    "before, and the decisions for real people are not.",
+    f"Ratios that rest on groups of fewer than {LARGE_GROUP} people are judged by the larger groups, and joint "
+    "groups alone call for care only.",
+    f"An interval that reaches below {FOUR_FIFTHS:g}, and direct use of the attribute beyond {DIRECT_USE:g}, call "
+    "for care.",
+    f"It is not faithful when it has under {REPEATS:g} of the distinct rows that real tables have, or when groups "
+    f"changed places by more than {SWAP_GAP:g}.",
+    f"An attribute that has nothing to do with the other columns (AUC up to {UNRELATED:g}, real at least "
+    f"{READABLE:g}) calls for care.",
+    f"It is not private, whatever else, when {MOSTLY_COPIES:g} of its rows are copies beyond chance.",
+)
 
 #: The ratio that is judged for each criterion.
 RATIO_OF = {
@@ -279,6 +303,7 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
     tables = []
     for source in found.synthetic_sources:
         nothing = rules.decides_nothing(found, source)
+        hollow_model = nothing is not None and nothing.level == "poor"
         hollow = rules.hollow_parity(found, source, RATIO_OF[criterion])
         repeats = rules.repeats_itself(found, source)
         copies = rules.copied_rows(found, source)
@@ -286,11 +311,11 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
         unrelated = rules.unrelated_attribute(found, source)
         answers = (
             _answer("fair", [nothing, hollow, *rules.fair(found, source, RATIO_OF[criterion])]),
-            _answer("useful", [nothing, *rules.useful(found, source)]),
+            _answer("useful", [nothing if hollow_model else None, *rules.useful(found, source)]),
             _answer("faithful", [repeats, swapped, unrelated, *rules.faithful(found, source)]),
             _answer("private", [copies, *rules.private(found, source)]),
         )
-        disguises = tuple(r for r in (copies, repeats, nothing, swapped, hollow) if r)
+        disguises = tuple(r for r in (copies, repeats, nothing, swapped, hollow) if r and r.level == "poor")
         tables.append(TableVerdict(source, answers, disguises))
     return Verdict(tuple(tables), criterion, asked in RATIO_OF)
 

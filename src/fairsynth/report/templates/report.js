@@ -60,18 +60,24 @@
     });
   }
 
-  // On paper everything is open and drawn; afterwards it is as it was.
-  let closed = [];
+  const parts = [...document.querySelectorAll("details")];
+  const button = document.getElementById("open-all");
+  if (parts.length) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const open = parts.some((part) => !part.open);
+      parts.forEach((part) => { part.open = open; });
+      button.textContent = open ? "Close them again" : "Open all folded parts";
+    });
+  }
+
+  // On paper, what is open is drawn, in black; afterwards it is as it was.
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
-    closed.forEach((part) => { part.open = true; });
-    if (window.Plotly) {
-      plots.forEach(draw);
-      plots.forEach((plot) => plot.dataset.state === "drawn" && window.Plotly.relayout(plot, { "font.color": "#000" }));
-    }
+    if (!window.Plotly) return;
+    plots.filter((plot) => plot.offsetParent).forEach(draw);
+    plots.forEach((plot) => plot.dataset.state === "drawn" && window.Plotly.relayout(plot, { "font.color": "#000" }));
   });
   addEventListener("afterprint", () => {
-    closed.forEach((part) => { part.open = false; });
     plots.forEach((plot) => plot.dataset.state === "drawn" && window.Plotly.relayout(plot, tint(plot)));
   });
 
