@@ -13,7 +13,7 @@ The piecewise uniform law is ours; the published teacher cuts numbers into bins 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -37,8 +37,8 @@ ROWS_PER_INTERVAL = 20
 #: Levels beyond the most frequent ones share states; see `LevelStates`.
 MAX_LEVELS = 2000
 SHARED_LEVEL_STATES = 48
-#: Further apart than any two values inside one state.
-_FAR = float(2**40)
+#: Beyond this a float no longer holds every integer.
+_EXACT = 2.0**53
 
 
 class LevelStates(BaseModel):
@@ -75,7 +75,18 @@ class LevelStates(BaseModel):
             sorted(self.order) != list(range(self.n_levels)) or len(self.weights) != self.n_levels
         ):
             raise ValueError(f"column {self.name!r}: the order of the levels is no permutation of them")
+        if not all(0 <= weight < np.inf for weight in self.weights):
+            raise ValueError(f"column {self.name!r}: the frequencies of levels must be numbers from 0 up")
         return self
+
+    def fits(self, column: Column) -> bool:
+        """Whether these are states of the column, as far as its schema tells."""
+        return (
+            column.kind in ("categorical", "boolean")
+            and self.n_levels == len(column.group_names())
+            and bool(self.order) == (self.n_levels > MAX_LEVELS)
+            and self.missing >= column.has_missing
+        )
 
     @property
     def size(self) -> int:
@@ -180,6 +191,14 @@ class NumberStates(BaseModel):
             raise ValueError(f"column {self.name!r}: there is neither an atom nor an interval")
         return self
 
+    def fits(self, column: Column) -> bool:
+        """Whether these are states of the column, and none of them leaves its remembered range."""
+        if column.kind not in ("continuous", "integer", "datetime") or self.step != grid_step(column):
+            return False
+        low, high = self._in_steps(np.array(column.bounds)) + np.array([-0.5, 0.5]) * bool(self.step)
+        values = (*self.atoms, *self.edges)
+        return self.missing >= column.has_missing and low <= min(values) and max(values) <= high
+
     @property
     def n_intervals(self) -> int:
         """Number of intervals."""
@@ -216,19 +235,26 @@ class NumberStates(BaseModel):
         first : np.ndarray
             Place of each state's first atom in `keys`.
         keys : np.ndarray
-            Ascending: state times a large number, plus the atom's place among the points that are no atoms.
+            Ascending: state times `_far`, plus the atom's place among the points that are no atoms.
         """
         atoms, low = np.asarray(self.atoms), self._low
         count, keys = np.zeros(self.size, dtype=np.int64), []
-        if self.step:
+        if self.step and self.size * self._far < 2**63:
             for state in range(len(atoms), len(atoms) + self.n_intervals):
                 start = np.searchsorted(atoms, low[state])
                 stop = np.searchsorted(atoms, low[state] + self._span[state])
                 if stop - start < self._span[state]:
                     count[state] = stop - start
-                    keys.append(state * _FAR + atoms[start:stop] - low[state] - np.arange(stop - start))
+                    places = atoms[start:stop] - low[state] - np.arange(stop - start)
+                    keys.append(state * self._far + places.astype(np.int64))
         first = np.concatenate([[0], np.cumsum(count)[:-1]])
-        return count, first, np.concatenate(keys) if keys else np.zeros(0)
+        exact = np.float64 if self.size * self._far <= _EXACT else np.int64
+        return count, first, np.concatenate(keys).astype(exact) if keys else np.zeros(0)
+
+    @cached_property
+    def _far(self) -> int:
+        """A power of two further apart than any two values inside one state."""
+        return 1 << int(self._span.max()).bit_length()
 
     def _in_steps(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step) if self.step else values
@@ -272,7 +298,8 @@ class NumberStates(BaseModel):
                 np.floor(draws, out=draws)
             values += draws
             if len(keys):  # a value that is a state of its own is not drawn as part of an interval
-                values += np.searchsorted(keys, states * _FAR + draws, side="right") - first[states]
+                places = states.astype(keys.dtype) * self._far + draws.astype(keys.dtype)
+                values += np.searchsorted(keys, places, side="right") - first[states]
         gone = states == self.size - 1 if self.missing else None
         if column.kind == "continuous":
             if self.step:
@@ -281,7 +308,11 @@ class NumberStates(BaseModel):
                 values /= per_unit
             series = pl.Series(self.name, values)
         else:
-            counts = values.astype(np.int64)
+            if column.kind == "integer" and abs(values).max(initial=0) >= _EXACT:
+                values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
+                counts = np.clip(values.astype(np.int64), _whole(column.minimum), _whole(column.maximum))
+            else:
+                counts = values.astype(np.int64)
             if column.kind == "datetime":
                 counts *= np.int64(self.step)
             series = pl.Series(self.name, counts)
@@ -291,7 +322,7 @@ class NumberStates(BaseModel):
 
     def band_of_states(self, column: Column) -> np.ndarray:
         """Return the group (band between the stated edges; one past the last if missing) of each state."""
-        edges = np.asarray(column.edges) / (self.step or 1.0)
+        edges = _in_steps_from(column.edges or (), self.step)
         middle = self._low + (self._span - (1 if self.step else 0)) / 2
         bands = np.searchsorted(edges, middle, side="right")
         if self.missing:
@@ -318,6 +349,11 @@ class TableEncoder:
         wanted = [name for name in schema.names if name not in schema.identifiers]
         if [part.name for part in states] != wanted:
             raise DataError("the states do not belong to the columns of the schema.")
+        for part in states:
+            if not part.fits(schema[part.name]):
+                raise DataError(
+                    f"column {part.name!r}: its states do not fit its kind, levels or range in the schema."
+                )
         self.schema, self.states = schema, tuple(states)
         self.names = tuple(wanted)
         self.sizes = tuple(part.size for part in states)
@@ -447,7 +483,7 @@ def _learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Num
     if step:
         edges = np.floor(edges) + 0.5
         ends = (first - 0.5, last + 0.5)
-        cuts = np.ceil(np.asarray(column.edges or ()) / step - 1e-9) - 0.5
+        cuts = _in_steps_from(column.edges or (), step) - 0.5
     else:
         ends, cuts = (first, last), np.asarray(column.edges or ())
     inner = np.concatenate([edges[1:-1], cuts])
@@ -459,12 +495,27 @@ def _learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Num
     )
 
 
+def _in_steps_from(edges: Sequence[float], step: float) -> np.ndarray:
+    """Return the first grid point at or above each edge, in steps; without a grid, the edges."""
+    cuts = np.asarray(edges, dtype=np.float64)
+    if not step:
+        return cuts
+    first = np.ceil(cuts / step - 1e-6)
+    # 0.3 / 0.1 is less than 3: what counts is where the value itself lies, as it is decoded.
+    values = first / round(1 / step) if step < 1 else first * step
+    return first + (values < cuts)
+
+
 def _smoothed_quantiles(values: np.ndarray, count: int) -> np.ndarray:
     """Return ``count + 1`` quantiles, each the mean over `MIN_SHARED` neighbouring order statistics."""
     ordered = np.sort(values)
     at = np.linspace(0, len(ordered) - 1, count + 1).round().astype(int)
     window = np.arange(MIN_SHARED) - MIN_SHARED // 2
     return np.unique(ordered[np.clip(at[:, None] + window, 0, len(ordered) - 1)].mean(axis=1))
+
+
+def _whole(bound: object) -> int:
+    return int(bound)  # type: ignore[call-overload]
 
 
 def _as_numbers(values: pl.Series) -> np.ndarray:
