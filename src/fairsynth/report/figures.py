@@ -302,21 +302,19 @@ def person_explanation(columns: list[str], contributions: list[float], values: l
     values : list of str, length p
         The person's values, as text.
     """
-    names = [f"{c} = {v}" for c, v in zip(columns, values, strict=True)]
+    names = [f"{c} = {v} ({phi:+.2f})" for c, v, phi in zip(columns, values, contributions, strict=True)]
     figure = go.Figure(
         go.Bar(
             y=names,
             x=contributions,
             orientation="h",
-            text=[f"{c:+.2f}" for c in contributions],
-            textposition="auto",
             marker={
                 "color": [
                     color_of("real", []) if c >= 0 else color_of("synthetic", []) for c in contributions
                 ],
                 "pattern": hatching(["" if c >= 0 else "/" for c in contributions]),
             },
-            hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+            hovertemplate="%{y}<extra></extra>",
         )
     )
     return styled(

@@ -211,6 +211,8 @@ def by_model(found: Findings, scores: Iterable[Score], caption: str) -> NumberTa
     """Tabulate metrics for every downstream model (down) by source (across)."""
     chosen = [s for s in scores if s.model not in (None, "mean") and s.group is None and s.column is None]
     chosen.sort(key=lambda s: (order(s.metric), s.attribute or ""))
+    if len({s.model for s in chosen}) < 2:  # one model alone is the headline already
+        return None
     return tabulate(
         chosen,
         caption,

@@ -181,22 +181,17 @@ def repeat(found: Findings) -> list[Fact]:
         if value is None or value == {} or value == []:
             continue
         name = names.get(key) or key.replace("_", " ").capitalize()
-        if key in ("sha256", "versions") and isinstance(value, Mapping):
-            lines = "\n".join(f"{k}  {v}" for k, v in _flat(value))
+        if isinstance(value, Mapping) and all(not isinstance(v, Mapping) for v in value.values()):
+            lines = "\n".join(f"{k}  {_line(v)}" for k, v in value.items())
             facts.append(Fact(name, lines, code=True))
-        elif key in ("command", "commands"):
-            lines = value if isinstance(value, str) else "\n".join(_told(value))
-            facts.append(Fact(name, lines, code=True))
+        elif isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value):
+            commands = key == "commands"
+            text = "\n".join(str(v) for v in value) if commands else _line(value)
+            facts.append(Fact(name, text, code=commands))
+        elif key == "command":
+            facts.append(Fact(name, str(value), code=True))
         elif isinstance(value, Mapping | list | tuple):
             facts.append(Fact(name, json.dumps(value, indent=1, ensure_ascii=False, default=str), code=True))
         else:
             facts.append(Fact(name, _line(value)))
     return facts
-
-
-def _flat(value: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        pairs += _flat(inner, f"{name}.") if isinstance(inner, Mapping) else [(name, inner)]
-    return pairs
