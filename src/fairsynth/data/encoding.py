@@ -320,6 +320,13 @@ class NumberStates(BaseModel):
                 series = series.cast(pl.Datetime("us"))
         return _with_missing(series, gone)
 
+    def places(self) -> np.ndarray:
+        """Return where each state stands in the order of values, from 0 to 1; NaN for missing, ``(size,)``."""
+        middle = (self._low + self._span / 2)[: self.size - self.missing]
+        places = np.full(self.size, np.nan)
+        places[np.argsort(middle, kind="stable")] = (np.arange(len(middle)) + 0.5) / len(middle)
+        return places
+
     def band_of_states(self, column: Column) -> np.ndarray:
         """Return the group (band between the stated edges; one past the last if missing) of each state."""
         edges = _in_steps_from(column.edges or (), self.step)

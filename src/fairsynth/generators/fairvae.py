@@ -29,6 +29,7 @@ from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
 from fairsynth.generators.group_law import fair_table, joint_counts, matching_shifts
 from fairsynth.generators.latent_rows import Groups, LatentRows, Layout, Prepared
+from fairsynth.nn.curves import curves
 from fairsynth.nn.decoders import AutoregressiveDecoder, Decoder, IndependentDecoder
 from fairsynth.nn.dependence import density_distance_covariance, energy_distance_covariance
 from fairsynth.nn.latent_law import LatentLaw
@@ -93,8 +94,11 @@ class FairVAE(Generator):
         Passes over the rows; small tables get at least 600 steps.
     batch_size : int
         Rows a step; at most an eighth of the table.
-    learning_rate, weight_decay, constant_rate
+    learning_rate, constant_rate
         Of AdamW; see `nn.training.Plan`.
+    weight_decay : float
+        Of AdamW for a table of 1,000 rows; it falls with the number of rows, as the weight of a Gaussian prior
+        beside the mean likelihood does.
     max_intervals : int
         Intervals of a number; see `data.encoding`.
     law_components : int
@@ -143,7 +147,7 @@ class FairVAE(Generator):
         epochs: float = 25,
         batch_size: int = 1024,
         learning_rate: float = 3e-3,
-        weight_decay: float = 1e-4,
+        weight_decay: float = 0.5,
         constant_rate: bool = False,
         max_intervals: int = 64,
         law_components: int = 12,
@@ -211,26 +215,27 @@ class FairVAE(Generator):
         kept = (
             Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
         )
-        net = self._network(data.layout)
+        net = self._network(data.layout, smooth=True)
         n = len(table)
         batch = min(self._setting("batch_size"), max(64, n // 8))
         plan = Plan(
             steps=steps_for(n, batch, self._setting("epochs"), MIN_STEPS),
             batch_size=batch,
             learning_rate=self._setting("learning_rate"),
-            weight_decay=self._setting("weight_decay"),
+            weight_decay=self._setting("weight_decay") * 1000 / n,
             constant=self._setting("constant_rate"),
         )
         train(
             net, self._loss(net, data), n_rows=n, plan=plan, seed=self.seed, stage="fit teacher", progress=progress,
             checkpoint=kept,
         )  # fmt: skip
+        net.fold()
         self.net_ = net
         self.law_ = latent_law(net.encoder, data, self.law_components, self.seed)
         self.groups_ = Groups(data.group_levels, self._label_law(table, data))
         self._name_groups(data.layout, data.group_counts)
 
-    def _network(self, layout: Layout) -> Network:
+    def _network(self, layout: Layout, *, smooth: bool = False) -> Network:
         return build(
             self.seed,
             lambda: Network(
@@ -240,6 +245,7 @@ class FairVAE(Generator):
                 decoder=self._setting("decoder"),
                 decoder_hidden=self._setting("decoder_hidden"),
                 decoder_width=self.decoder_width,
+                smooth=smooth,
             ),
         )
 
@@ -373,6 +379,8 @@ class Network(nn.Module):
         Of the columns.
     latent_dim, hidden, decoder, decoder_hidden, decoder_width
         As of `FairVAE`.
+    smooth : bool
+        For training: neighbouring states of a number share a curve (`nn.curves`), until `fold`.
     """
 
     def __init__(
@@ -384,6 +392,7 @@ class Network(nn.Module):
         decoder: str,
         decoder_hidden: tuple[int, ...],
         decoder_width: int,
+        smooth: bool,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -391,10 +400,16 @@ class Network(nn.Module):
         n_condition = latent_dim + sum(layout.levels)
         made: Decoder
         if decoder == "autoregressive":
-            made = AutoregressiveDecoder(layout.sizes, n_condition, decoder_hidden, decoder_width)
+            shared = curves([layout.encoder.states[j] for j in layout.features]) if smooth else None
+            made = AutoregressiveDecoder(layout.sizes, n_condition, decoder_hidden, decoder_width, shared)
         else:
             made = IndependentDecoder(layout.sizes, n_condition, decoder_hidden)
         self.rows = LatentRows(layout, perceptron(latent_dim, (32,), layout.n_labels), made)
+
+    def fold(self) -> None:
+        """Leave training: put the shared curves into the decoder's weights."""
+        if isinstance(self.rows.decoder, AutoregressiveDecoder):
+            self.rows.decoder.fold()
 
 
 class Training:

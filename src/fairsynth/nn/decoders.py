@@ -18,11 +18,34 @@ from fairsynth.nn.layers import perceptron
 #: Rows drawn at a time: what an operation leaves fits into a core's cache for the next one.
 CHUNK = 2048
 
+#: How large the weights that a state on a curve has for itself start out.
+OWN_SHARE = 0.1
+
 #: Column → bool ``(n, size)``: the states that a row may take there.
 Allowed = Mapping[int, Tensor]
 
 
-class IndependentDecoder(nn.Module):
+class _Drawing(nn.Module):
+    """Draws rows a cacheful at a time, so that memory does not grow with the number of states."""
+
+    sizes: tuple[int, ...]
+
+    def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
+        """Return one row of states for every condition, int64 ``(columns, n)``."""
+        n = len(condition)
+        uniform = torch.rand(len(self.sizes), n, generator=generator)
+        drawn = torch.empty(len(self.sizes), n, dtype=torch.int64)
+        for start in range(0, n, CHUNK):
+            part = slice(start, start + CHUNK)
+            own = {column: mask[part] for column, mask in allowed.items()}
+            self._draw_chunk(condition[part], uniform[:, part], own, drawn[:, part])
+        return drawn
+
+    def _draw_chunk(self, condition: Tensor, uniform: Tensor, allowed: Allowed, drawn: Tensor) -> None:
+        raise NotImplementedError
+
+
+class IndependentDecoder(_Drawing):
     """Columns independent given the condition.
 
     Parameters
@@ -58,16 +81,13 @@ class IndependentDecoder(nn.Module):
             for j, piece in enumerate(pieces)
         )
 
-    def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
-        """Return one row of states for every condition, int64 ``(columns, n)``."""
-        pieces = self.body(condition).split(self.sizes, dim=1)
-        uniform = torch.rand(len(self.sizes), len(condition), generator=generator)
-        return torch.stack(
-            [draw_states(_masked(piece, allowed.get(j)), uniform[j]) for j, piece in enumerate(pieces)]
-        )
+    def _draw_chunk(self, condition: Tensor, uniform: Tensor, allowed: Allowed, drawn: Tensor) -> None:
+        """Fill `drawn` ``(columns, n)``."""
+        for j, piece in enumerate(self.body(condition).split(self.sizes, dim=1)):
+            drawn[j] = draw_states(_masked(piece.contiguous(), allowed.get(j)), uniform[j])
 
 
-class AutoregressiveDecoder(nn.Module):
+class AutoregressiveDecoder(_Drawing):
     """Every column given the condition and the columns before it.
 
     Parameters
@@ -80,11 +100,22 @@ class AutoregressiveDecoder(nn.Module):
         Hidden layers between condition and running sum.
     width : int
         Width of the running sum.
+    curves : Tensor, optional
+        What the states of a number have in common with their neighbours, float32 ``(all states, m)``: the weights
+        of a state are its own small ones plus a learned curve over these (`nn.curves`). Only for training;
+        `fold` puts the curves into the weights, so that drawing and files know nothing of them.
     """
 
     offsets: Tensor
 
-    def __init__(self, sizes: Sequence[int], n_condition: int, hidden: Sequence[int], width: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        n_condition: int,
+        hidden: Sequence[int],
+        width: int,
+        curves: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
         starts = torch.tensor([0, *sizes]).cumsum(0)
@@ -96,10 +127,36 @@ class AutoregressiveDecoder(nn.Module):
         self.scale = nn.Parameter(torch.ones(len(sizes), width))
         self.shift = nn.Parameter(torch.zeros(len(sizes), width))
         self.out = nn.Linear(width, sum(sizes))
+        self._curves = curves
+        if curves is not None:
+            self.context_curve = nn.Parameter(torch.randn(curves.shape[1], width) * 0.3)
+            self.out_curve = nn.Parameter(torch.zeros(curves.shape[1], width))
+            with torch.no_grad():
+                on_curve = curves.abs().sum(1) > 0
+                self.context.weight[on_curve] *= OWN_SHARE
+                self.out.weight[on_curve] *= OWN_SHARE
 
-    def _logits(self, hidden: Tensor, column: int) -> Tensor:
+    def fold(self) -> None:
+        """Put the curves into the weights of the states, once training is over."""
+        if self._curves is None:
+            return
+        context, out = self._weights()
+        with torch.no_grad():
+            self.context.weight.copy_(context)
+            self.out.weight.copy_(out)
+        self._curves = None
+        del self.context_curve, self.out_curve
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of all states as context and as output, each ``(all states, width)``."""
+        if self._curves is None:
+            return self.context.weight, self.out.weight
+        context = self.context.weight + self._curves @ self.context_curve
+        return context, self.out.weight + self._curves @ self.out_curve
+
+    def _logits(self, hidden: Tensor, column: int, out: Tensor) -> Tensor:
         start, stop = self._bounds[column], self._bounds[column + 1]
-        return nn.functional.linear(hidden, self.out.weight[start:stop], self.out.bias[start:stop])
+        return nn.functional.linear(hidden, out[start:stop], self.out.bias[start:stop])
 
     def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
         """Return the mean over rows of -log p(states | condition), in nats.
@@ -113,34 +170,27 @@ class AutoregressiveDecoder(nn.Module):
         allowed : mapping
             Restrictions on some columns.
         """
-        seen = self.context(states + self.offsets)
+        context, out = self._weights()
+        seen = nn.functional.embedding(states + self.offsets, context)
         running = torch.cat([self.body(condition)[:, None], seen[:, :-1]], dim=1).cumsum(1)
         hidden = nn.functional.relu(running * self.scale + self.shift)
         return sum_of(
-            nn.functional.cross_entropy(_masked(self._logits(hidden[:, j], j), allowed.get(j)), states[:, j])
+            nn.functional.cross_entropy(
+                _masked(self._logits(hidden[:, j], j, out), allowed.get(j)), states[:, j]
+            )
             for j in range(len(self.sizes))
         )
-
-    def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
-        """Return one row of states for every condition, int64 ``(columns, n)``."""
-        n = len(condition)
-        uniform = torch.rand(len(self.sizes), n, generator=generator)
-        drawn = torch.empty(len(self.sizes), n, dtype=torch.int64)
-        for start in range(0, n, CHUNK):
-            part = slice(start, start + CHUNK)
-            own = {column: mask[part] for column, mask in allowed.items()}
-            self._draw_chunk(condition[part], uniform[:, part], own, drawn[:, part])
-        return drawn
 
     def _draw_chunk(self, condition: Tensor, uniform: Tensor, allowed: Allowed, drawn: Tensor) -> None:
         """Fill `drawn` ``(columns, n)`` column by column."""
         running = self.body(condition)
+        context, out = self._weights()
         last = len(self.sizes) - 1
         for j in range(len(self.sizes)):
             hidden = torch.addcmul(self.shift[j], running, self.scale[j]).relu_()
-            drawn[j] = draw_states(_masked(self._logits(hidden, j), allowed.get(j)), uniform[j])
+            drawn[j] = draw_states(_masked(self._logits(hidden, j, out), allowed.get(j)), uniform[j])
             if j < last:
-                running += nn.functional.embedding(drawn[j] + self._bounds[j], self.context.weight)
+                running += nn.functional.embedding(drawn[j] + self._bounds[j], context)
 
 
 Decoder = IndependentDecoder | AutoregressiveDecoder

@@ -112,12 +112,13 @@ def energy_distance_covariance(z: Tensor, membership: Tensor, *, max_rows: int |
     # Pairs of a row with itself have distance 0; the U-statistic leaves them out of the count as well.
     pairs = size**2 - (weights**2).sum(0)
     pairs_rest = size_rest**2 - (rest**2).sum(0)
+    pairs_across = size * size_rest - (weights * rest).sum(0)
     usable = (size > 1.5) & (size_rest > 1.5) & (pairs > 0.5) & (pairs_rest > 0.5)
     if not bool(usable.any()):
         return z.new_zeros(())
     weights, rest = weights[:, usable], rest[:, usable]
     to_group, to_rest = distances @ weights, distances @ rest
-    across = (weights * to_rest).sum(0) / (size * size_rest)[usable]
+    across = (weights * to_rest).sum(0) / pairs_across[usable]
     within = (weights * to_group).sum(0) / pairs[usable]
     within_rest = (rest * to_rest).sum(0) / pairs_rest[usable]
     share = size[usable] / len(z)
