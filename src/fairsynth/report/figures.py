@@ -105,7 +105,7 @@ def _tiny(score: Score) -> bool:
 def _by_group(found: Findings, metric: str, source: str, attribute: str) -> list[Score]:
     scores = [
         s
-        for s in found.select(metric, source=source, attribute=attribute)
+        for s in found.select(metric, source=source, attribute=attribute, label=None)
         if s.group is not None and s.value is not None
     ]
     for model in ("mean", None):
@@ -152,8 +152,10 @@ def fairness_utility_plane(
     figure = go.Figure()
     for source in found.sources:
         points: list[tuple[str, float, float]] = []
-        for score in found.select(across, source=source):
-            up = found.select(ratio, source=source, attribute=attribute, model=score.model, group=None)
+        for score in found.select(across, source=source, label=None):
+            up = found.select(
+                ratio, source=source, attribute=attribute, model=score.model, group=None, label=None
+            )
             if score.value is not None and up and up[0].value is not None:
                 points.append((score.model or "model", score.value, up[0].value))
         if not points:

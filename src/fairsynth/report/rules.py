@@ -64,6 +64,20 @@ def decides_nothing(found: Findings, source: str) -> Reason | None:
                 f"under {NOTHING_LEFT:g} of what it is trained on real rows.",
                 "selection_rate",
             )
+    value, real_value = (found.value("r2", s) for s in (source, "real"))
+    if value is not None and real_value is not None and real_value >= SOMETHING_TO_LOSE:
+        kept = value / real_value
+        return (
+            None
+            if kept >= NOTHING_LEFT
+            else Reason(
+                "poor",
+                f"Models trained on it explain hardly anything (R² {value:.2f}, against {real_value:.2f}): "
+                "any fairness they show is that of a model that gives everybody the same answer.",
+                f"Poor when R² is under {NOTHING_LEFT:g} of what training on real rows gives.",
+                "r2",
+            )
+        )
     value, real_value = (found.value("balanced_accuracy", s) for s in (source, "real"))
     coin = found.value("balanced_accuracy", "constant")
     coin = 0.5 if coin is None else coin
@@ -94,7 +108,7 @@ def _selection_rate(found: Findings, source: str) -> float | None:
         return overall
     scores = [
         s
-        for s in found.select("selection_rate", source=source, attribute=found.main_attribute)
+        for s in found.select("selection_rate", source=source, attribute=found.main_attribute, label=None)
         if s.group and s.value is not None
     ]
     headline = [s for s in scores if s.model == "mean"] or scores
@@ -192,7 +206,7 @@ def unrelated_attribute(found: Findings, source: str) -> Reason | None:
 
 def _by_group(found: Findings, metric: str, source: str, attribute: str) -> dict[str, float]:
     """Return the rates of the groups that are large enough to say something."""
-    scores = [s for s in found.select(metric, source=source, attribute=attribute) if s.group]
+    scores = [s for s in found.select(metric, source=source, attribute=attribute, label=None) if s.group]
     scores = [s for s in scores if s.model == "mean"] or [s for s in scores if s.model is None] or scores
     large = (s for s in scores if s.n is None or s.n >= LARGE_GROUP)
     return {s.group: s.value for s in large if s.group and s.value is not None}
@@ -206,6 +220,14 @@ def fair(found: Findings, source: str, ratio: str) -> list[Reason]:
         score = found.get(ratio, source, attribute=attribute)
         if score is not None:
             reasons.append(_ratio(found, score, ratio, source, attribute))
+        gap = found.get("distribution_gap", source, attribute=attribute)
+        if score is None and gap is not None and gap.value is not None:
+            before = found.value("distribution_gap", "real", attribute=attribute)
+            beside = f", against {before:.2f} trained on real rows" if before is not None else ""
+            text = (
+                f"Predictions for the groups of {attribute} differ by {gap.value:.2f} of at most 1{beside}."
+            )
+            reasons.append(_band("prediction_gap", gap.value, text, "distribution_gap"))
     main = found.main_attribute
     for other in RATIO_OF.values():
         value, real = (found.value(other, s, attribute=main) for s in (source, "real"))
@@ -238,7 +260,7 @@ def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: st
         text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
     text += f", against {real:.2f} trained on real rows." if real is not None else "."
     large = _among_large(found, ratio, source, attribute)
-    small = large is not None and large > value + 0.005
+    small = large is not None and large > value + 0.02
     if small and large is not None:
         value, real, high = large, _among_large(found, ratio, "real", attribute), None
         beside = "" if real is None else f", against {real:.2f}"
@@ -268,7 +290,7 @@ def _among_large(found: Findings, ratio: str, source: str, attribute: str) -> fl
         return given
     ratios = []
     for metric in {"dpr": ("selection_rate",), "eor": ("tpr", "fpr")}.get(ratio, ("tpr",)):
-        scores = found.select(metric, source=source, attribute=attribute)
+        scores = found.select(metric, source=source, attribute=attribute, label=None)
         if not any(s.group and s.n is not None and s.n < LARGE_GROUP for s in scores):
             return None
         rates = _by_group(found, metric, source, attribute).values()

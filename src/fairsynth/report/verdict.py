@@ -72,6 +72,13 @@ BANDS: dict[str, Band] = {
         True,
         "Four-fifths rule (US EEOC Uniform Guidelines, 29 CFR 1607.4 D). The lower limit is ours.",
     ),
+    "prediction_gap": Band(
+        "For numeric outcomes: distance between the groups' predictions (Kolmogorov–Smirnov)",
+        0.1,
+        0.2,
+        False,
+        "Ours.",
+    ),
     "utility_loss": Band("AUROC (or R²) lost against training on real rows", 0.03, 0.06, False, "Ours."),
     "coverage": Band("Coverage, relative to that of real hold-out rows", 0.9, 0.75, True, "Ours."),
     "c2st": Band("AUC of a classifier that tells synthetic from real rows", 0.7, 0.85, False, "Ours."),
