@@ -67,7 +67,7 @@ class Depth:
 DEPTHS: dict[str, Depth] = {
     "quick": Depth(10_000, 4_000, 8_000, 3, 20_000, 300, 50, 2_000, False, False, 0, False),
     "core": Depth(100_000, 20_000, 32_768, 3, 50_000, 1_000, 200, 5_000, False, True, 0, False),
-    "full": Depth(100_000, 20_000, 32_768, 5, 100_000, 1_000, 200, 20_000, True, True, 1_000, True),
+    "full": Depth(100_000, 20_000, 32_768, 5, 100_000, 1_000, 200, 10_000, True, True, 1_000, True),
 }
 
 

@@ -13,9 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import lightgbm
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from fairsynth.data.schema import Schema
 from fairsynth.errors import DataError, SettingsError
@@ -200,8 +204,6 @@ class Downstream:
         return out
 
     def _lightgbm(self, frame: pl.DataFrame, target: Floats, seed: int) -> FittedModel:
-        import lightgbm
-
         present, codes = np.unique(target, return_inverse=True)
         regression = self.task.kind == "regression"
         settings: dict[str, Any] = {
@@ -235,9 +237,6 @@ class Downstream:
         return FittedModel("lightgbm", predict, booster)
 
     def _linear(self, frame: pl.DataFrame, target: Floats, seed: int) -> FittedModel:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression, Ridge
-
         x = self.design(frame)
         if self.task.kind == "regression":
             ridge = Ridge(alpha=1.0).fit(x, target)
@@ -260,8 +259,6 @@ class Downstream:
         )
 
     def _forest(self, frame: pl.DataFrame, target: Floats, seed: int) -> FittedModel:
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
         settings = {
             "n_estimators": 100,
             "min_samples_leaf": 5,
