@@ -96,6 +96,8 @@ def matching_shifts(
     np.ndarray
         float64 ``(n_groups,)``.
     """
+    if actual.all() or not actual.any():
+        return np.zeros(n_groups)
     chosen = scores > 0
     wanted = _rates(chosen[actual].mean(), actual.sum()), _rates(chosen[~actual].mean(), (~actual).sum())
     grid = np.linspace(-MAX_SHIFT, MAX_SHIFT, 161)
