@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -19,6 +20,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
+from fairsynth.data.encoding import grid_step
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.schema import MISSING_LEVEL, Schema
 from fairsynth.data.table import JOINT, Table, fresh_identifiers
@@ -30,6 +32,7 @@ from fairsynth.errors import (
     SettingsError,
 )
 from fairsynth.fairness import CRITERIA, Fairness
+from fairsynth.generators.settings import check_seed
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -174,6 +177,7 @@ class Generator(BaseEstimator, ABC):
                 f"fit needs a Table, not {type(table).__name__}: wrap your frame with "
                 "Table(frame, target=..., favorable=..., sensitive=[...])."
             )
+        check_seed(self.seed)
         self._check(table)
         self._fit(table, progress=progress, checkpoint=Path(checkpoint) if checkpoint is not None else None)
         self.schema_, self.n_rows_ = table.schema, len(table)
@@ -199,6 +203,7 @@ class Generator(BaseEstimator, ABC):
                 f"{self.name} does not take a {kind} target, and {schema.target!r} is one; choose a method that "
                 "does (`fairsynth models`), or declare it categorical."
             )
+        self._check_variety(table)
         if self.fairness is None:
             return
         criterion = self.fairness.criterion
@@ -209,6 +214,22 @@ class Generator(BaseEstimator, ABC):
         if criterion != "demographic_parity" and not schema.favorable:
             raise CapabilityError(
                 f"{criterion} needs to know which target value is favorable: name favorable=...."
+            )
+
+    def _check_variety(self, table: Table) -> None:
+        schema = table.schema
+        groups = [name for name in schema.sensitive if schema[name].edges is None]
+        if not set(schema.features) - set(groups):
+            raise DataError(
+                f"there is no other column than target and sensitive ones ({schema.target}, {', '.join(groups)}): "
+                "nothing is left to generate. Add the columns that a later model reads."
+            )
+        if table.frame[schema.target].n_unique() < 2:
+            raise DataError(f"target {schema.target!r} has one value only in these rows: nothing to learn.")
+        if len(np.unique(table.groups().codes)) < 2:
+            raise DataError(
+                f"these rows are all of one group of {', '.join(schema.sensitive)}: every measure of fairness would "
+                "be perfect and mean nothing. Choose other rows or another column."
             )
 
     def sample(
@@ -316,6 +337,7 @@ class Generator(BaseEstimator, ABC):
             raise SettingsError(f"n={n!r}: ask for a whole number of rows, at least 1.")
         prepared = self._prepare(Request(self._conditions(where), self._group_shares(sensitive)))
         chosen = self.seed if seed is None else seed
+        check_seed(chosen)
         sizes = [BLOCK_ROWS] * (int(n) // BLOCK_ROWS) + ([int(n) % BLOCK_ROWS] if n % BLOCK_ROWS else [])
 
         def block(index: int) -> Any:
@@ -328,7 +350,7 @@ class Generator(BaseEstimator, ABC):
 
         from fairsynth.nn.threads import threads
 
-        workers = min(len(sizes), max(1, len(os.sched_getaffinity(0))))
+        workers = min(len(sizes), _cores())
         waiting: deque[Future[Any]] = deque()
         with threads(1), ThreadPoolExecutor(workers) as pool:
             try:
@@ -372,7 +394,7 @@ class Generator(BaseEstimator, ABC):
                         f"sensitive: {level!r} is not a group of {column.name!r}; "
                         f"its groups are {', '.join(column.group_names())}."
                     )
-            if not np.isfinite(share) or share < 0:
+            if not isinstance(share, int | float | np.number) or not 0 <= share < np.inf:
                 raise SettingsError(
                     f"sensitive: the share {share!r} of {group!r} must be a number from 0 up."
                 )
@@ -487,15 +509,21 @@ def fingerprint(model: Generator, table: Table, states: np.ndarray) -> str:
     return hashlib.sha256(text.encode() + np.ascontiguousarray(states).tobytes()).hexdigest()
 
 
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux alone says how many this process may use
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {}
     for name, value in settings.items():
+        if name == "teacher":
+            continue  # a teacher that was handed over is no setting of the student's file, nor is its path
         if isinstance(value, Fairness):
             value = value.to_dict()
         elif isinstance(value, tuple):
             value = list(value)
-        elif isinstance(value, Generator | os.PathLike):
-            continue  # a teacher that was handed over is no setting of the student's file
         elif isinstance(value, np.generic):
             value = value.item()
         plain[name] = value
@@ -509,7 +537,7 @@ def _canonical_value(value: Any, schema: Schema, name: str) -> Any:
     column = schema[name]
     if column.kind == "identifier":
         raise DataError(f"where: {name!r} is an identifier, which is never learned.")
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value == column.missing_marker:
+    if _is_missing(value) or (isinstance(value, str) and value == column.missing_marker):
         if not column.has_missing:
             raise DataError(f"where: no value of {name!r} was missing, so missing cannot be asked for.")
         return None
@@ -522,15 +550,37 @@ def _canonical_value(value: Any, schema: Schema, name: str) -> Any:
             raise DataError(f"where: {value!r} is not a level of {name!r}; its levels are {shown}.")
         return text
     try:
-        if column.kind == "datetime":
-            number = float(pl.Series([value], dtype=pl.Datetime("us")).to_physical()[0])
-        else:
-            number = float(value)
-    except (TypeError, ValueError) as error:
+        number = _microseconds(value) if column.kind == "datetime" else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"where: {value!r} is no value for {name!r}, which is {column.kind}.") from error
     low, high = column.bounds
     if not low <= number <= high:
         raise DataError(f"where: {name}={value} is outside the range that was learned ({column.summary()}).")
     if column.kind == "integer" and number != int(number):
         raise DataError(f"where: {name}={value}, and {name!r} holds integers.")
+    if column.decimals is not None and number != round(number, column.decimals):
+        raise DataError(f"where: {name}={value}, and {name!r} holds numbers of {column.decimals} decimals.")
+    if column.kind == "datetime" and number % grid_step(column):
+        raise DataError(f"where: {name}={value}, and {name!r} holds whole {column.unit}s.")
     return number
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' own missing values are neither None nor equal to anything, themselves included.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _microseconds(value: Any) -> float:
+    """Return a moment as microseconds since 1970 (UTC); text is ISO 8601, without a zone it is UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if not isinstance(value, date):
+        raise TypeError(f"{value!r} is no moment")
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    since = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return float((since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))

@@ -43,10 +43,11 @@ from fairsynth.generators.latent_distillation import (
     refuse_large,
 )
 from fairsynth.generators.latent_rows import Layout, Prepared
+from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.dependence import energy_distance_covariance
 from fairsynth.nn.layers import perceptron
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, load_parameters, train
+from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -116,7 +117,17 @@ class Fair4Free(Generator):
         self.dependence_weight = dependence_weight
         self.seed = seed
 
+    def _check_settings(self) -> None:
+        check_settings(
+            self,
+            whole=("steps", "batch_size", "projections", *(() if self.noise_dim is None else ("noise_dim",))),
+            from_zero=("label_weight", "dependence_weight"),
+            above_zero=("learning_rate",),
+            widths=("hidden",),
+        )
+
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
+        self._check_settings()
         folder = checkpoint / "teacher" if checkpoint is not None else None
         teacher = FairVAE(fairness=self.fairness, seed=self.seed)
         teacher.fit(table, progress=progress, checkpoint=folder)
@@ -156,6 +167,7 @@ class Fair4Free(Generator):
         SettingsError
             If it holds no teacher, or the student would be too large.
         """
+        self._check_settings()
         content = bundle.read(teacher)
         model = generator_from(content)
         if not isinstance(model, FairVAE):
@@ -164,8 +176,7 @@ class Fair4Free(Generator):
             )
         if seed is not None:
             self.seed = seed
-        if self.steps < 1 or self.batch_size < 2 or self.projections < 1:
-            raise SettingsError("steps, batch_size and projections must be at least 1 (batch_size 2).")
+        check_seed(self.seed)
         dim = self.noise_dim or model.law_.dim
         student = build(self.seed, lambda: perceptron(dim, self.hidden, model.law_.dim))
         refuse_large(student, model)
@@ -252,14 +263,17 @@ class Fair4Free(Generator):
         return documents, {**net, **group_tensors(self.groups_)}, [*ROWS_FROM_DATA, *told]
 
     def _restore(self, content: Bundle) -> None:
+        self._check_settings()
         layout = Layout(TableEncoder.from_json(self.schema_, content.document("columns")))
         settings: Any = content.document("decoder")
         self.decoder_settings_ = settings
-        student = perceptron(int(settings["noise_dim"]), self.hidden, int(settings["latent_dim"]))
-        self.net_ = DistilledNetwork(student, rebuild_rows(settings, layout))
+
+        def make() -> DistilledNetwork:
+            student = perceptron(settings["noise_dim"], self.hidden, settings["latent_dim"])
+            return DistilledNetwork(student, rebuild_rows(settings, layout))
+
         tensors = dict(content.tensors)
-        load_parameters(self.net_, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
-        self.net_.eval()
+        self.net_ = restore(make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
         self.groups_ = read_groups(tensors, layout)
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
 

@@ -22,20 +22,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairsynth.data.encoding import NumberStates, TableEncoder
+from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
-from fairsynth.errors import CapabilityError, SettingsError
+from fairsynth.errors import CapabilityError, DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
-from fairsynth.generators.group_law import fair_table, joint_counts, matching_shifts
+from fairsynth.generators.calibration import PROBE_ROWS, calibrated_shifts
+from fairsynth.generators.group_law import fair_table, joint_counts
 from fairsynth.generators.latent_rows import Groups, LatentRows, Layout, Prepared
+from fairsynth.generators.settings import check_settings
 from fairsynth.nn.curves import curves
 from fairsynth.nn.decoders import AutoregressiveDecoder, Decoder, IndependentDecoder
 from fairsynth.nn.dependence import density_distance_covariance, energy_distance_covariance
 from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import StateEncoder, count_parameters, perceptron, reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, load_parameters, steps_for, train
+from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ PAPER: dict[str, Any] = {
     "penalty": "density",
     "penalty_weight": 1e7,
     "label_weight": 1.0,
+    "calibrate": False,
+    "contrast_weight": 0.0,
     "batch_size": 2048,
     "epochs": 1000,
     "learning_rate": 1e-3,
@@ -59,6 +63,8 @@ PAPER: dict[str, Any] = {
 #: Rows of a batch whose pairs make the penalty: its cost grows with the square.
 PENALTY_ROWS = 512
 MIN_STEPS = 600
+#: Up to so many rows the contrast has its full weight; with more, the likelihood finds the labels by itself.
+CONTRAST_ROWS = 5000
 #: With more labels than this (a numeric target) the latent has one law, not one a label.
 MAX_LAWS = 16
 
@@ -90,6 +96,12 @@ class FairVAE(Generator):
         Weight of the KL divergence.
     label_weight : float
         Weight of the label's cross-entropy.
+    contrast_weight : float
+        Weight of telling labels apart by the other columns; it falls with the number of rows above 5,000.
+    calibrate : bool
+        Set the shift of each group's labels by what a probe decides on the real rows (`calibration`).
+    aim : float
+        Demographic parity: ratio of the groups' rates that the calibration aims at.
     epochs : float
         Passes over the rows; small tables get at least 600 steps.
     batch_size : int
@@ -141,9 +153,12 @@ class FairVAE(Generator):
         decoder_hidden: tuple[int, ...] = (128,),
         decoder_width: int = 64,
         penalty: Literal["energy", "density"] = "energy",
-        penalty_weight: float = 15.0,
+        penalty_weight: float = 5.0,
         beta: float = 1.0,
         label_weight: float = 10.0,
+        contrast_weight: float = 1.0,
+        calibrate: bool = True,
+        aim: float = 0.92,
         epochs: float = 25,
         batch_size: int = 1024,
         learning_rate: float = 3e-3,
@@ -164,6 +179,9 @@ class FairVAE(Generator):
         self.penalty_weight = penalty_weight
         self.beta = beta
         self.label_weight = label_weight
+        self.contrast_weight = contrast_weight
+        self.calibrate = calibrate
+        self.aim = aim
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -177,33 +195,20 @@ class FairVAE(Generator):
         return PAPER.get(name, getattr(self, name)) if self.preset == "paper" else getattr(self, name)
 
     def _check_settings(self) -> None:
-        for name, choices in {
-            "preset": ("default", "paper"),
-            "decoder": ("autoregressive", "independent"),
-            "penalty": ("energy", "density"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise SettingsError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}.")
-        for name in ("latent_dim", "decoder_width", "batch_size", "max_intervals", "law_components"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingsError(f"{name}={value!r} must be a whole number from 1 up.")
-        for name in ("penalty_weight", "beta", "label_weight", "weight_decay"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise SettingsError(f"{name}={getattr(self, name)!r} must be a number from 0 up.")
-        for name in ("epochs", "learning_rate"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise SettingsError(f"{name}={getattr(self, name)!r} must be a number above 0.")
-        for name in ("hidden", "decoder_hidden"):
-            widths = getattr(self, name)
-            if (
-                not isinstance(widths, tuple | list)
-                or not widths
-                or any(int(w) != w or w < 1 for w in widths)
-            ):
-                raise SettingsError(
-                    f"{name}={widths!r} must be one or more whole numbers, such as [192, 192]."
-                )
+        check_settings(
+            self,
+            choices={
+                "preset": ("default", "paper"),
+                "decoder": ("autoregressive", "independent"),
+                "penalty": ("energy", "density"),
+            },
+            whole=("latent_dim", "decoder_width", "batch_size", "max_intervals", "law_components"),
+            from_zero=("penalty_weight", "beta", "label_weight", "contrast_weight", "weight_decay"),
+            above_zero=("epochs", "learning_rate", "aim"),
+            widths=("hidden", "decoder_hidden"),
+        )
+        if self.aim > 1:
+            raise SettingsError(f"aim={self.aim!r} must lie above 0 and be at most 1.")
 
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
@@ -232,7 +237,7 @@ class FairVAE(Generator):
         net.fold()
         self.net_ = net
         self.law_ = latent_law(net.encoder, data, self.law_components, self.seed)
-        self.groups_ = Groups(data.group_levels, self._label_law(table, data))
+        self.groups_ = Groups(data.group_levels, self._label_law(data))
         self._name_groups(data.layout, data.group_counts)
 
     def _network(self, layout: Layout, *, smooth: bool = False) -> Network:
@@ -252,20 +257,54 @@ class FairVAE(Generator):
     def _loss(self, net: Network, data: Training) -> Any:
         weight = self._setting("penalty_weight") * self.fairness.strength
         label_weight = self._setting("label_weight")
+        contrast = self._setting("contrast_weight") * min(1.0, CONTRAST_ROWS / len(data.labels))
         within = self._classes(data)
 
         def loss(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             mean, log_var = net.encoder(data.all_states[rows])
             codes = reparameterise(mean, log_var, generator)
             labels = data.labels[rows]
-            reconstruction, label = net.rows.losses(codes, data.features[rows], labels, data.levels[rows])
+            each, label = net.rows.losses(codes, data.features[rows], labels, data.levels[rows])
+            reconstruction = each.mean()
             kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum(1).mean()
             total = reconstruction + self.beta * kl + label_weight * label
+            if contrast:
+                total = total + contrast * self._contrast(net, data, rows, codes, each, generator)
             if weight:
                 total = total + weight * self._penalty(mean, log_var, codes, data.groups[rows], within[rows])
             return total, {"loss": float(total.detach())}
 
         return loss
+
+    def _contrast(
+        self,
+        net: Network,
+        data: Training,
+        rows: Tensor,
+        codes: Tensor,
+        each: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the cross-entropy of telling each row's own code from that of a row with another label.
+
+        By Bayes' rule ``p(x | z, s) p(y | s)`` says which label a row has. A likelihood over many columns hardly
+        rewards getting that right where rows are few, and it is what a later model lives on; so it is asked
+        for directly, as in hybrid generative-discriminative training (Lasserre, Bishop and Minka, CVPR 2006). Ours.
+        """
+        other = torch.randperm(len(rows), generator=generator)
+        differ = data.labels[rows] != data.labels[rows][other]
+        if int(differ.sum()) < 2:
+            return codes.new_zeros(())
+        foreign_labels = data.labels[rows][other][differ]
+        rows, other = rows[differ], other[differ]
+        levels = data.levels[rows]
+        condition = torch.cat([codes[other], data.layout.one_hot(levels)], dim=1)
+        foreign = net.rows.decoder.row_losses(condition, data.features[rows], data.layout.allowed(levels))
+        log_prior = data.log_label_given_group
+        groups = data.groups[rows]
+        own = log_prior[data.labels[rows], groups] - each[differ]
+        with_other = log_prior[foreign_labels, groups] - foreign
+        return nn.functional.softplus(with_other - own).mean()
 
     def _classes(self, data: Training) -> Tensor:
         """Return the class within which z must not depend on s; -1 where it may."""
@@ -293,27 +332,43 @@ class FairVAE(Generator):
             total = total + own.sum() / len(classes) * term
         return total
 
-    def _label_law(self, table: Table, data: Training) -> np.ndarray:
-        """Return P(y, s) to draw from."""
-        counts = joint_counts(
-            data.labels.numpy(), data.groups.numpy(), data.layout.n_labels, len(data.group_levels)
-        )
-        shifts = None
-        if self.fairness.criterion != "demographic_parity" and self.fairness.strength > 0:
-            favorable = data.layout.favorable
-            if not favorable.any():
-                raise CapabilityError(
-                    f"{self.fairness.criterion} needs favorable values of a categorical target."
-                )
-            actual = favorable[data.labels.numpy()]
-            shifts = matching_shifts(
-                out_of_fold_scores(data, actual, self.seed),
-                actual,
-                data.groups.numpy(),
-                len(data.group_levels),
-                opportunity_only=self.fairness.criterion == "equal_opportunity",
+    def _label_law(self, data: Training) -> np.ndarray:
+        """Return P(y, s) to draw from, calibrated if that is asked for and can be."""
+        favorable = data.layout.favorable
+        if self.fairness.criterion != "demographic_parity" and not favorable.any():
+            raise CapabilityError(
+                f"{self.fairness.criterion} needs favorable values of a categorical target."
             )
-        return fair_table(counts, self.fairness, favorable=data.layout.favorable, shifts=shifts)
+        shifts = np.zeros(len(data.group_levels))
+        if self.fairness.strength > 0 and favorable.any() and self._calibrated():
+            shifts = self._calibrate(data, favorable)
+        return fair_table(data.counts, self.fairness, favorable=favorable, shifts=shifts)
+
+    def _calibrated(self) -> bool:
+        return bool(self._setting("calibrate")) or self.fairness.criterion != "demographic_parity"
+
+    def _calibrate(self, data: Training, favorable: np.ndarray) -> np.ndarray:
+        """Find the shifts at full strength, by drawing from this model."""
+        full = Fairness(self.fairness.criterion, 1.0)
+        n = min(len(data.table), PROBE_ROWS)
+
+        def draw(shifts: np.ndarray) -> Table:
+            groups = Groups(
+                data.group_levels, fair_table(data.counts, full, favorable=favorable, shifts=shifts)
+            )
+            rows = self.net_.rows
+
+            def source(count: int, generator: torch.Generator) -> Tensor:
+                return self.law_.draw(count, generator, label_shares_for(self.law_, groups))
+
+            prepared = rows.prepare(Request({}, None), groups)
+            return data.table.replace(
+                rows.draw(n, source, groups, prepared, np.random.SeedSequence([self.seed, 7]))
+            )
+
+        return calibrated_shifts(
+            draw, data.table, data.groups.numpy(), len(data.group_levels), full, aim=self.aim, seed=self.seed
+        )
 
     def _name_groups(self, layout: Layout, counts: np.ndarray) -> None:
         names = [
@@ -358,10 +413,9 @@ class FairVAE(Generator):
     def _restore(self, content: Bundle) -> None:
         self._check_settings()
         layout = Layout(TableEncoder.from_json(self.schema_, content.document("columns")))
-        self.net_ = self._network(layout)
         tensors = dict(content.tensors)
-        load_parameters(self.net_, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
-        self.net_.eval()
+        own = {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")}
+        self.net_ = restore(lambda: self._network(layout), own)
         self.groups_ = read_groups(tensors, layout)
         self.law_ = LatentLaw.from_tensors(tensors)
         if self.law_.dim != self._setting("latent_dim"):
@@ -434,8 +488,18 @@ class Training:
         self.group_levels, groups, self.group_counts = np.unique(
             levels, axis=0, return_inverse=True, return_counts=True
         )
+        if len(self.group_levels) < 2:
+            raise DataError(
+                f"all rows are of one group of {', '.join(table.schema.sensitive)}, as far as the remembered range of "
+                "numbers goes: every measure of fairness would be perfect and mean nothing. Choose other edges."
+            )
         self.levels = torch.from_numpy(levels)
         self.groups = torch.from_numpy(groups.reshape(-1).astype(np.int64))
+        self.counts = joint_counts(
+            self.labels.numpy(), self.groups.numpy(), self.layout.n_labels, len(self.group_levels)
+        )
+        given_group = (self.counts + 0.5) / (self.counts + 0.5).sum(0)
+        self.log_label_given_group = torch.from_numpy(np.log(given_group)).float()
 
 
 def latent_law(encoder: nn.Module, data: Training, components: int, seed: int) -> LatentLaw:
@@ -462,37 +526,6 @@ def label_shares_for(law: LatentLaw, groups: Groups) -> np.ndarray | None:
     return shares if len(law.label_shares) == len(shares) else None
 
 
-def out_of_fold_scores(data: Training, actual: np.ndarray, seed: int) -> np.ndarray:
-    """Return the log odds of a favorable label by a LightGBM that did not see the row, float64 ``(n,)``."""
-    import lightgbm
-    from sklearn.model_selection import StratifiedKFold
-
-    places = [j for j in range(len(data.layout.encoder.names)) if j != data.layout.target]
-    values = np.column_stack([_ordinal(data, j) for j in places])
-    categorical = [
-        i for i, j in enumerate(places) if not isinstance(data.layout.encoder.states[j], NumberStates)
-    ]
-    scores = np.zeros(len(values))
-    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-    for fitted, held in folds.split(values, actual):
-        model = lightgbm.LGBMClassifier(n_estimators=100, random_state=seed, n_jobs=1, verbose=-1)
-        model.fit(values[fitted], actual[fitted], categorical_feature=categorical)
-        scores[held] = model.predict(values[held], raw_score=True)
-    return scores
-
-
-def _ordinal(data: Training, place: int) -> np.ndarray:
-    states = data.layout.encoder.states[place]
-    column = data.states[:, place]
-    if isinstance(states, NumberStates):
-        return (
-            np.where(column == states.size - 1, np.nan, states._low[column])
-            if states.missing
-            else states._low[column]
-        )
-    return column.astype(np.float64)
-
-
 ROWS_FROM_DATA = (
     {
         "what": "columns: values shared by at least 5 rows, quantiles averaged over 5 neighbouring values",
@@ -500,6 +533,7 @@ ROWS_FROM_DATA = (
     },
     {"what": "names of the joint groups that were seen, and which have fewer than 30 rows",
      "where": "documents/groups.json"},
+    {"what": "which joint groups were seen", "where": "groups.levels"},
     {"what": "share of each label in each group, moved towards the criterion", "where": "groups.table"},
     {"what": "weights of the label head and the decoder", "where": "net.rows.*"},
 )  # fmt: skip

@@ -44,7 +44,8 @@ def fair_table(
     favorable : np.ndarray
         bool ``(labels,)``.
     shifts : np.ndarray, optional
-        Log odds of the favorable labels by group at full strength ``(groups,)``; needed by the criteria on errors.
+        Log odds of the favorable labels by group at full strength ``(groups,)``; needed by the criteria on errors,
+        and added to parity of labels where that alone does not make a later model fair (`calibration`).
 
     Returns
     -------
@@ -65,10 +66,12 @@ def fair_table(
         with np.errstate(divide="ignore", invalid="ignore"):
             log_fair = (1 - fairness.strength) * log_real + fairness.strength * np.log(overall)[:, None]
         log_fair = np.where(overall[:, None] > 0, log_fair, -np.inf)
+    elif shifts is None:
+        raise ValueError("criteria on errors need shifts")
     else:
-        if shifts is None:
-            raise ValueError("criteria on errors need shifts")
-        log_fair = log_real + fairness.strength * favorable[:, None] * shifts[None]
+        log_fair = log_real
+    if shifts is not None:
+        log_fair = log_fair + fairness.strength * favorable[:, None] * shifts[None]
     fair = np.exp(log_fair - log_fair.max(0, keepdims=True))
     return fair / fair.sum(0, keepdims=True) * share
 

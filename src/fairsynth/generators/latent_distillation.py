@@ -8,6 +8,8 @@ posteriors, and tau^2 KL between the label heads' outputs. Rows are decoded from
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
@@ -32,10 +35,11 @@ from fairsynth.generators.fairvae import (
     read_names,
 )
 from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
+from fairsynth.generators.settings import check_settings
 from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import StateEncoder, count_parameters
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, load_parameters, steps_for, train
+from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ class LatentDistillation(Generator):
     Parameters
     ----------
     fairness : Fairness
-        Asked of the teacher if one has to be trained; a given teacher's own counts otherwise.
+        Asked of the teacher if one has to be trained; a given teacher's own takes its place otherwise.
     teacher : FairVAE, path or None
         The teacher; None trains one with default settings.
     hidden : tuple of int
@@ -106,13 +110,23 @@ class LatentDistillation(Generator):
         self.learning_rate = learning_rate
         self.seed = seed
 
+    def _check_settings(self) -> None:
+        check_settings(
+            self,
+            whole=("batch_size",),
+            from_zero=("quality_weight", "utility_weight"),
+            above_zero=("temperature", "epochs", "learning_rate"),
+            widths=("hidden",),
+        )
+
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
+        self._check_settings()
         teacher = self._teacher(table, progress, checkpoint)
         layout = teacher.net_.layout
         data = Training(table, layout.encoder)
-        kept = (
-            Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
-        )
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, fingerprint(self, table, data.states) + _fingerprint_of(teacher))
         student: StateEncoder = build(
             self.seed, lambda: StateEncoder(layout.encoder.sizes, self.hidden, teacher.law_.dim)
         )
@@ -128,7 +142,7 @@ class LatentDistillation(Generator):
         self.net_ = DistilledNetwork(student, teacher.net_.rows)
         self.groups_ = teacher.groups_
         self.group_names_, self.rare_groups_ = teacher.group_names_, teacher.rare_groups_
-        self.fairness_ = teacher.fairness
+        self.fairness = teacher.fairness
         self.decoder_settings_ = decoder_settings(teacher)
 
     def _teacher(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> FairVAE:
@@ -141,9 +155,10 @@ class LatentDistillation(Generator):
         if not isinstance(teacher, FairVAE):
             raise SettingsError(f"the teacher is a {teacher.name}; give a fitted FairVAE or its file.")
         teacher._fitted()
-        if teacher.schema_.names != table.schema.names:
+        if _meaning(teacher.schema_) != _meaning(table.schema):
             raise DataError(
-                "the table has other columns than the teacher learned; align it to teacher.schema_."
+                "the table has other columns, levels or roles than the teacher learned; read it with the teacher's "
+                "schema: Table(frame, schema=teacher.schema_)."
             )
         return teacher
 
@@ -203,16 +218,21 @@ class LatentDistillation(Generator):
         return documents, tensors, [*ROWS_FROM_DATA, *told]
 
     def _restore(self, content: Bundle) -> None:
+        self._check_settings()
         layout = Layout(TableEncoder.from_json(self.schema_, content.document("columns")))
-        self.decoder_settings_ = content.document("decoder")
-        rows = rebuild_rows(self.decoder_settings_, layout)
-        encoder = StateEncoder(layout.encoder.sizes, self.hidden, int(self.decoder_settings_["latent_dim"]))
-        self.net_ = DistilledNetwork(encoder, rows)
+        settings: Any = content.document("decoder")
+        self.decoder_settings_ = settings
+
+        def make() -> DistilledNetwork:
+            encoder = StateEncoder(layout.encoder.sizes, self.hidden, settings["latent_dim"])
+            return DistilledNetwork(encoder, rebuild_rows(settings, layout))
+
         tensors = dict(content.tensors)
-        load_parameters(self.net_, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
-        self.net_.eval()
+        self.net_ = restore(make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
         self.groups_, self.law_ = read_groups(tensors, layout), LatentLaw.from_tensors(tensors)
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
+        if self.law_.dim != settings["latent_dim"]:
+            raise ValueError("the law of the latent has another dimension than the network")
 
 
 class DistilledNetwork(nn.Module):
@@ -229,6 +249,21 @@ class DistilledNetwork(nn.Module):
     def __init__(self, encoder: nn.Module, rows: LatentRows) -> None:
         super().__init__()
         self.encoder, self.rows = encoder, rows
+
+
+def _fingerprint_of(teacher: FairVAE) -> str:
+    """Return a checksum of everything that a student takes from its teacher."""
+    documents, tensors, _ = teacher._state()
+    total = hashlib.sha256(json.dumps(documents, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        total.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _meaning(schema: Schema) -> list[Any]:
+    """Return what of a schema decides how rows become states."""
+    roles = [schema.target, schema.favorable, schema.sensitive, schema.identifiers]
+    return [*roles, *((c.name, c.kind, c.levels, c.bounds if c.edges else c.edges) for c in schema)]
 
 
 def refuse_large(student: nn.Module, teacher: FairVAE) -> None:

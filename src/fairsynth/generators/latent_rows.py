@@ -183,9 +183,9 @@ class LatentRows(nn.Module):
         self.layout, self.head, self.decoder = layout, head, decoder
 
     def losses(self, codes: Tensor, states: Tensor, labels: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean negative log-likelihoods of the columns and of the label, in nats a row."""
+        """Return -log p(columns | z, s) of every row ``(n,)`` and the mean of -log p(label | z), in nats."""
         condition = torch.cat([codes, self.layout.one_hot(levels)], dim=1)
-        rows = self.decoder.negative_log_likelihood(condition, states, self.layout.allowed(levels))
+        rows = self.decoder.row_losses(condition, states, self.layout.allowed(levels))
         return rows, nn.functional.cross_entropy(self.head(codes), labels)
 
     def prepare(self, request: Request, groups: Groups) -> Prepared:

@@ -9,6 +9,7 @@ hidden layer. It keeps pairs of columns together that a small latent cannot (edu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,13 @@ class _Drawing(nn.Module):
     """Draws rows a cacheful at a time, so that memory does not grow with the number of states."""
 
     sizes: tuple[int, ...]
+
+    def row_losses(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        raise NotImplementedError
+
+    def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        """Return the mean of `row_losses`."""
+        return self.row_losses(condition, states, allowed).mean()
 
     def draw(self, condition: Tensor, generator: torch.Generator, allowed: Allowed) -> Tensor:
         """Return one row of states for every condition, int64 ``(columns, n)``."""
@@ -63,8 +71,8 @@ class IndependentDecoder(_Drawing):
         self.sizes = tuple(sizes)
         self.body = perceptron(n_condition, hidden, sum(sizes))
 
-    def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
-        """Return the mean over rows of -log p(states | condition), in nats.
+    def row_losses(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        """Return -log p(states | condition) of every row, in nats, ``(n,)``.
 
         Parameters
         ----------
@@ -77,7 +85,7 @@ class IndependentDecoder(_Drawing):
         """
         pieces = self.body(condition).split(self.sizes, dim=1)
         return sum_of(
-            nn.functional.cross_entropy(_masked(piece, allowed.get(j)), states[:, j])
+            nn.functional.cross_entropy(_masked(piece, allowed.get(j)), states[:, j], reduction="none")
             for j, piece in enumerate(pieces)
         )
 
@@ -118,9 +126,8 @@ class AutoregressiveDecoder(_Drawing):
     ) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        starts = torch.tensor([0, *sizes]).cumsum(0)
-        self.register_buffer("offsets", starts[:-1], persistent=False)
-        self._bounds = starts.tolist()
+        self._bounds = list(accumulate(sizes, initial=0))
+        self.register_buffer("offsets", torch.tensor(self._bounds[:-1]), persistent=False)
         self.body = perceptron(n_condition, hidden, width)
         self.context = nn.Embedding(sum(sizes), width)
         nn.init.normal_(self.context.weight, std=0.3)
@@ -158,8 +165,8 @@ class AutoregressiveDecoder(_Drawing):
         start, stop = self._bounds[column], self._bounds[column + 1]
         return nn.functional.linear(hidden, out[start:stop], self.out.bias[start:stop])
 
-    def negative_log_likelihood(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
-        """Return the mean over rows of -log p(states | condition), in nats.
+    def row_losses(self, condition: Tensor, states: Tensor, allowed: Allowed) -> Tensor:
+        """Return -log p(states | condition) of every row, in nats, ``(n,)``.
 
         Parameters
         ----------
@@ -176,7 +183,7 @@ class AutoregressiveDecoder(_Drawing):
         hidden = nn.functional.relu(running * self.scale + self.shift)
         return sum_of(
             nn.functional.cross_entropy(
-                _masked(self._logits(hidden[:, j], j, out), allowed.get(j)), states[:, j]
+                _masked(self._logits(hidden[:, j], j, out), allowed.get(j)), states[:, j], reduction="none"
             )
             for j in range(len(self.sizes))
         )
@@ -224,5 +231,5 @@ def _masked(logits: Tensor, allowed: Tensor | None) -> Tensor:
 
 
 def sum_of(terms: object) -> Tensor:
-    """Add up scalars, keeping the type."""
-    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]
+    """Add up tensors of one shape, keeping the type."""
+    return torch.stack(list(terms)).sum(0)  # type: ignore[call-overload]

@@ -1,0 +1,142 @@
+"""Setting the dial by what a later model does on real people, not by the synthetic table.
+
+Labels that are independent of the group in the synthetic table do not make a model trained on it fair to real
+people: their other columns tell the group, and the model learns how columns and label go together there. So the
+shift of each group's label odds is found by trying: draw rows, train a probe on them, let it decide on
+the real rows that the generator learned from, and move each group's shift by what still separates it from the goal.
+Moving the label odds of a group moves the log odds of the probe's decisions there by about the same number
+(`group_law`), so that two or three rounds suffice. Ours. Of the real rows only one number a group is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from fairsynth.data.table import Table
+from fairsynth.fairness import Fairness
+from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
+
+#: Rounds of drawing, training and deciding.
+ROUNDS = 4
+#: Rows that a probe is trained on, and real rows that it decides on, at most.
+PROBE_ROWS = 20_000
+#: A group smaller than this says too little of its rates; it is not shifted.
+SMALL_GROUP = 30
+#: Part of the remaining distance that one round goes.
+PACE = 0.9
+
+
+def calibrated_shifts(
+    draw: Callable[[np.ndarray], Table],
+    real: Table,
+    groups: np.ndarray,
+    n_groups: int,
+    fairness: Fairness,
+    *,
+    aim: float,
+    seed: int,
+) -> np.ndarray:
+    """Return the shift of each group's label odds at which a probe meets the criterion on real rows.
+
+    Parameters
+    ----------
+    draw : callable
+        Shifts ``(n_groups,)`` to synthetic rows.
+    real : Table
+        Real rows to decide on: those that the generator learned from.
+    groups : np.ndarray
+        Joint group of each real row, int64 ``(n,)``.
+    n_groups : int
+        Number of groups.
+    fairness : Fairness
+        The criterion.
+    aim : float
+        Demographic parity: the ratio of the lowest to the highest rate that is aimed at.
+    seed : int
+        Choice of the real rows, and the probe's.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``(n_groups,)``, in log odds, 0 for groups too small to tell.
+    """
+    rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
+    groups = groups[rows]
+    frame = real.frame[rows]
+    actual = real.favorable()[rows]
+    shifts = np.zeros(n_groups)
+    for _ in range(ROUNDS):
+        scores = _probe(draw(shifts), real, frame, seed)
+        if scores is None:
+            break
+        if fairness.criterion == "demographic_parity":
+            missing = parity_shifts(scores, groups, n_groups, aim=aim)
+        else:
+            only = fairness.criterion == "equal_opportunity"
+            missing = matching_shifts(scores, actual, groups, n_groups, opportunity_only=only)
+        shifts = np.clip(shifts + PACE * missing, -MAX_SHIFT, MAX_SHIFT)
+        if np.abs(missing).max() < 0.02:
+            break
+    return shifts
+
+
+def parity_shifts(scores: np.ndarray, groups: np.ndarray, n_groups: int, *, aim: float) -> np.ndarray:
+    """Return what has to be added to the scores of each group so that positive rates lie close together.
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        Log odds ``(n,)``; positive ones are favorable decisions.
+    groups : np.ndarray
+        int64 ``(n,)``.
+    n_groups : int
+        Number of groups; those of fewer than 30 rows get 0.
+    aim : float
+        Lowest rate over highest rate that suffices, in (0, 1].
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``(n_groups,)``.
+    """
+    overall = float((scores > 0).mean())
+    shifts = np.zeros(n_groups)
+    if not 0 < overall < 1:
+        return shifts
+    for group in range(n_groups):
+        own = np.sort(scores[groups == group])
+        if len(own) < SMALL_GROUP:
+            continue
+        rate = float((own > 0).mean())
+        wanted = float(np.clip(rate, overall * np.sqrt(aim), overall / np.sqrt(aim)))
+        if wanted != rate:
+            shifts[group] = -np.quantile(own, 1 - min(wanted, 1.0))
+    return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
+
+
+def _probe(synthetic: Table, real: Table, frame: pl.DataFrame, seed: int) -> np.ndarray | None:
+    """Train on synthetic rows and return the log odds of a favorable label for real ones."""
+    import lightgbm
+
+    labels = synthetic.favorable()
+    if labels.all() or not labels.any():
+        return None
+    names = [name for name in real.schema.features]
+    categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
+    model = lightgbm.LGBMClassifier(
+        n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True
+    )
+    model.fit(_matrix(synthetic.frame, names), labels, categorical_feature=categorical)
+    return np.asarray(model.predict(_matrix(frame, names), raw_score=True), dtype=np.float64)
+
+
+def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
+    """Return columns as numbers, missing ones as NaN, float64 ``(n, columns)``."""
+    return (
+        frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in names)
+        .fill_null(np.nan)
+        .to_numpy()
+    )
