@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -20,7 +19,6 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
-from fairsynth.data.encoding import grid_step
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.schema import MISSING_LEVEL, Schema
 from fairsynth.data.table import JOINT, Table, fresh_identifiers
@@ -32,6 +30,7 @@ from fairsynth.errors import (
     SettingsError,
 )
 from fairsynth.fairness import CRITERIA, Fairness
+from fairsynth.generators.conditions import canonical_value
 from fairsynth.generators.settings import check_seed
 from fairsynth.progress import Progress, Step
 
@@ -370,7 +369,7 @@ class Generator(BaseEstimator, ABC):
             return {}
         if not self.capabilities.where:
             raise CapabilityError(f"{self.name} cannot draw rows by condition; draw more and filter them.")
-        return {name: _canonical_value(value, self.schema_, name) for name, value in where.items()}
+        return {name: canonical_value(value, self.schema_, name) for name, value in where.items()}
 
     def _group_shares(self, sensitive: Mix) -> dict[tuple[str, ...], float] | Literal["uniform"] | None:
         if isinstance(sensitive, str):
@@ -528,59 +527,3 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
             value = value.item()
         plain[name] = value
     return plain
-
-
-def _canonical_value(value: Any, schema: Schema, name: str) -> Any:
-    """Return the canonical value that `where` means for a column; None for missing."""
-    from fairsynth.data.canonical import level_text
-
-    column = schema[name]
-    if column.kind == "identifier":
-        raise DataError(f"where: {name!r} is an identifier, which is never learned.")
-    if _is_missing(value) or (isinstance(value, str) and value == column.missing_marker):
-        if not column.has_missing:
-            raise DataError(f"where: no value of {name!r} was missing, so missing cannot be asked for.")
-        return None
-    if column.kind in ("categorical", "boolean"):
-        text = str(value) if isinstance(value, str | bool) else level_text(value)
-        if column.kind == "boolean":
-            text = text.capitalize()
-        if text not in column.group_names():
-            shown = ", ".join(column.group_names()[:20])
-            raise DataError(f"where: {value!r} is not a level of {name!r}; its levels are {shown}.")
-        return text
-    try:
-        number = _microseconds(value) if column.kind == "datetime" else float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"where: {value!r} is no value for {name!r}, which is {column.kind}.") from error
-    low, high = column.bounds
-    if not low <= number <= high:
-        raise DataError(f"where: {name}={value} is outside the range that was learned ({column.summary()}).")
-    if column.kind == "integer" and number != int(number):
-        raise DataError(f"where: {name}={value}, and {name!r} holds integers.")
-    if column.decimals is not None and number != round(number, column.decimals):
-        raise DataError(f"where: {name}={value}, and {name!r} holds numbers of {column.decimals} decimals.")
-    if column.kind == "datetime" and number % grid_step(column):
-        raise DataError(f"where: {name}={value}, and {name!r} holds whole {column.unit}s.")
-    return number
-
-
-def _is_missing(value: Any) -> bool:
-    # pandas' own missing values are neither None nor equal to anything, themselves included.
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
-
-
-def _microseconds(value: Any) -> float:
-    """Return a moment as microseconds since 1970 (UTC); text is ISO 8601, without a zone it is UTC."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
-    if not isinstance(value, date):
-        raise TypeError(f"{value!r} is no moment")
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    since = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-    return float((since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))

@@ -263,7 +263,8 @@ def _fingerprint_of(teacher: FairVAE) -> str:
 def _meaning(schema: Schema) -> list[Any]:
     """Return what of a schema decides how rows become states."""
     roles = [schema.target, schema.favorable, schema.sensitive, schema.identifiers]
-    return [*roles, *((c.name, c.kind, c.levels, c.bounds if c.edges else c.edges) for c in schema)]
+    held = [(c.name, c.kind, c.levels, c.minimum, c.maximum, c.decimals, c.unit, c.edges) for c in schema]
+    return [*roles, *held]
 
 
 def refuse_large(student: nn.Module, teacher: FairVAE) -> None:

@@ -229,6 +229,21 @@ def load_parameters(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Non
             parameter.copy_(torch.from_numpy(value))
 
 
+def restore(make: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray]) -> Any:
+    """Make a module and fill it from arrays; no memory is taken before names and shapes are found right.
+
+    Raises
+    ------
+    BundleError
+        If they are not those of the module, as in a damaged or hostile file.
+    """
+    with torch.device("meta"):
+        bundle.expect(tensors, {name: tuple(p.shape) for name, p in build(0, make).named_parameters()})
+    module = build(0, make)
+    load_parameters(module, tensors)
+    return module.eval()
+
+
 def build(seed: int, make: Callable[[], nn.Module]) -> Any:
     """Make a module whose initial weights depend on `seed` alone; global chance is put back."""
     with torch.random.fork_rng(devices=[]):

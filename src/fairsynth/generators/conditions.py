@@ -1,0 +1,89 @@
+"""What a person means by ``where={"age": 30}``: one value of one column, read with the schema."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from fairsynth.data.canonical import level_text
+from fairsynth.data.encoding import grid_step
+from fairsynth.data.schema import Schema
+from fairsynth.errors import DataError
+
+
+def canonical_value(value: Any, schema: Schema, name: str) -> Any:
+    """Return the canonical value that `where` means for a column.
+
+    Parameters
+    ----------
+    value : object
+        A level or its text, a number or its text, a moment or its text in ISO 8601; None or the missing marker.
+    schema : Schema
+        What was learned.
+    name : str
+        The column.
+
+    Returns
+    -------
+    str, float or None
+        A level's text, a number (microseconds since 1970 for moments), or None for missing.
+
+    Raises
+    ------
+    SchemaError
+        If there is no such column.
+    DataError
+        If the column cannot take this value.
+    """
+    column = schema[name]
+    if column.kind == "identifier":
+        raise DataError(f"where: {name!r} is an identifier, which is never learned.")
+    if _is_missing(value) or (isinstance(value, str) and value == column.missing_marker):
+        if not column.has_missing:
+            raise DataError(f"where: no value of {name!r} was missing, so missing cannot be asked for.")
+        return None
+    if column.kind in ("categorical", "boolean"):
+        text = str(value) if isinstance(value, str | bool) else level_text(value)
+        if column.kind == "boolean":
+            text = text.capitalize()
+        if text not in column.group_names():
+            shown = ", ".join(column.group_names()[:20])
+            raise DataError(f"where: {value!r} is not a level of {name!r}; its levels are {shown}.")
+        return text
+    try:
+        number = _microseconds(value) if column.kind == "datetime" else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"where: {value!r} is no value for {name!r}, which is {column.kind}.") from error
+    low, high = column.bounds
+    if not low <= number <= high:
+        raise DataError(f"where: {name}={value} is outside the range that was learned ({column.summary()}).")
+    if column.kind == "integer" and number != int(number):
+        raise DataError(f"where: {name}={value}, and {name!r} holds integers.")
+    if column.decimals is not None and number != round(number, column.decimals):
+        raise DataError(f"where: {name}={value}, and {name!r} holds numbers of {column.decimals} decimals.")
+    if column.kind == "datetime" and number % grid_step(column):
+        raise DataError(f"where: {name}={value}, and {name!r} holds whole {column.unit}s.")
+    return number
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' own missing values are neither None nor equal to anything, themselves included.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _microseconds(value: Any) -> float:
+    """Return a moment as microseconds since 1970 (UTC); text is ISO 8601, without a zone it is UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if not isinstance(value, date):
+        raise TypeError(f"{value!r} is no moment")
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    since = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return float((since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
