@@ -296,10 +296,14 @@ def _meta(
 
             if library == "fairsynth":
                 versions[library] = fairsynth.__version__
-    limit = context.depth.distance_rows
-    for source, some in tables.items():
-        if source != "test" and len(some[0]) > limit:
-            context.note(f"Distances were measured between at most {limit:,} rows on either side, at random.")
+    longest = max(len(t) for some in tables.values() for t in some)
+    for what, limit in (
+        ("Distances", context.depth.distance_rows),
+        ("The classifier test and leakage", context.depth.detection_rows),
+        ("Columns and pairs", context.depth.column_rows),
+    ):
+        if longest > limit:
+            context.note(f"{what} were measured on at most {limit:,} rows of each table, drawn at random.")
     meta: dict[str, Any] = {
         "target": schema.target,
         "favorable": list(schema.favorable),
