@@ -17,15 +17,17 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from fairsynth.data.encoding import LevelStates, NumberStates, TableEncoder
+from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, TableEncoder
 from fairsynth.data.schema import MISSING_LEVEL
-from fairsynth.errors import CapabilityError
+from fairsynth.errors import CapabilityError, DataError
 from fairsynth.generators.base import Request
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.nn.decoders import Decoder
 
 #: Codes that are tried for rows of a rare condition before it is given up.
 MAX_TRIES = 4_000_000
+#: It is also given up if so many times more would be needed.
+GIVE_UP = 50
 
 Source = Callable[[int, torch.Generator], Tensor]
 
@@ -52,6 +54,13 @@ class Layout:
         self.target = encoder.index(schema.target)
         self.n_labels = encoder.sizes[self.target]
         self.sensitive = [encoder.index(name) for name in schema.sensitive]
+        for index in (self.target, *self.sensitive):
+            crowded = encoder.states[index]
+            if isinstance(crowded, LevelStates) and crowded.order:
+                raise DataError(
+                    f"column {crowded.name!r} has {crowded.n_levels:,} levels; a target or sensitive column may have "
+                    f"{MAX_LEVELS:,}. Put rare levels together."
+                )
         self.bands: dict[int, np.ndarray] = {}
         self.levels = []
         for index in self.sensitive:
@@ -155,13 +164,13 @@ class Prepared:
     states : dict
         Decoder column → bool ``(size,)``: states that a row may take there.
     exact : dict
-        Column → number that every row must have.
+        Column → number, or level among those that share a state, that every row must have.
     """
 
     cumulative: Tensor
     accept: Tensor
     states: dict[int, Tensor]
-    exact: dict[str, float]
+    exact: dict[str, float | str]
     said: str
 
 
@@ -202,7 +211,8 @@ class LatentRows(nn.Module):
             table = with_group_shares(table, self._shares(request.group_shares, groups))
         label_ok = np.ones(layout.n_labels, dtype=bool)
         group_ok = np.ones(len(groups.levels), dtype=bool)
-        states, exact = {}, {}
+        states: dict[int, Tensor] = {}
+        exact: dict[str, float | str] = {}
         for name, value in request.where.items():
             place = encoder.index(name)
             wanted = _wanted_states(encoder.states[place], value, encoder.schema[name])
@@ -215,16 +225,20 @@ class LatentRows(nn.Module):
                 if place in layout.bands:
                     bands = np.unique(layout.bands[place][wanted])
                     group_ok &= np.isin(groups.levels[:, layout.sensitive.index(place)], bands)
-            if isinstance(value, float):
+            if isinstance(value, float) or _shares_state(encoder.states[place], value, encoder.schema[name]):
                 exact[name] = value
         label_share = table.sum(1)
         given_label = table / np.where(label_share > 0, label_share, 1)[:, None] * group_ok
         keep = given_label.sum(1) * label_ok
+        # Codes come with the labels of the learned groups; other shares of groups mean other labels.
+        learned = groups.table.sum(1)
+        keep *= label_share / np.where(learned > 0, learned, 1)
         said = ", ".join(f"{name}={value}" for name, value in request.where.items())
         if keep.max() <= 0:
             raise CapabilityError(f"where {said}: no group that was learned has such rows.")
-        rows = given_label / np.where(keep > 0, keep, 1)[:, None]
-        rows[keep <= 0, 0] = 1.0  # such labels are never accepted; any row keeps the sums ascending
+        total = given_label.sum(1)
+        rows = given_label / np.where(total > 0, total, 1)[:, None]
+        rows[total <= 0, 0] = 1.0  # such labels are never accepted; any row keeps the sums ascending
         cumulative = np.minimum(np.cumsum(rows, axis=1), 1.0)
         cumulative[:, -1] = 1.0
         flat = (cumulative + np.arange(layout.n_labels)[:, None]).ravel()
@@ -281,7 +295,7 @@ class LatentRows(nn.Module):
             states = self._try(want, source, groups, prepared, generator)
             found.append(states)
             have, tried = have + states.shape[1], tried + want
-            if have < n and tried > MAX_TRIES + 20 * n and have * 200 < n:
+            if have < n and tried > MAX_TRIES and have * GIVE_UP * MAX_TRIES < n * tried:
                 raise CapabilityError(
                     f"where {prepared.said}: {have} such rows among {tried:,} drawn, and {n:,} are wanted; "
                     "ask for fewer, or loosen the condition."
@@ -339,21 +353,24 @@ def _wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) 
             )
         wanted[-1] = True
     elif isinstance(states, LevelStates):
-        level = column.group_names().index(value)
-        if states.order and int(states._state_of_level[level]) >= len(states.order):
-            raise CapabilityError(f"where: {value!r} of {states.name!r} is too rare a level.")
-        wanted[states._state_of_level[level]] = True
+        wanted[states._state_of_level[column.group_names().index(value)]] = True
     else:
         wanted[states.states_of(np.array([value]))[0]] = True
     return wanted
 
 
-def _with_exact(frame: pl.DataFrame, exact: Mapping[str, float]) -> pl.DataFrame:
-    """Set columns to the number asked for: their rows were drawn from the interval that holds it."""
-    return frame.with_columns(
-        pl.lit(int(value) if frame[name].dtype != pl.Float64 else value)
-        .cast(pl.Int64 if frame[name].dtype.is_temporal() else frame[name].dtype)
-        .cast(frame[name].dtype)
-        .alias(name)
-        for name, value in exact.items()
-    )
+def _shares_state(states: LevelStates | NumberStates, value: Any, column: Any) -> bool:
+    """Whether a level shares its state with others."""
+    if not isinstance(states, LevelStates) or not states.order or value is None:
+        return False
+    return int(states._state_of_level[column.group_names().index(value)]) >= MAX_LEVELS
+
+
+def _with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:
+    """Set columns to the value asked for: their rows were drawn from the state that holds it."""
+    columns = []
+    for name, value in exact.items():
+        dtype = frame[name].dtype
+        literal = pl.lit(value) if isinstance(value, str) or dtype == pl.Float64 else pl.lit(int(value))
+        columns.append(literal.cast(dtype).alias(name))
+    return frame.with_columns(columns)

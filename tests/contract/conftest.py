@@ -1,0 +1,127 @@
+"""What every generator is tried on: tables of many shapes, each fitted once and quickly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+from toys import mixed_frame, mixed_table, small_table
+
+from fairsynth.data.table import Table
+from fairsynth.errors import CapabilityError
+from fairsynth.generators import fairvae
+from fairsynth.generators.base import Generator
+from fairsynth.generators.registry import get_generator_class, list_generators
+
+#: Settings by which a generator is made quick, where it has them.
+QUICK = {"epochs": 0.2, "steps": 25, "batch_size": 128}
+
+
+def _levels_only() -> Table:
+    frame = mixed_frame(400).select("club", "job", "town", "race", "sex", "paid")
+    return Table(frame, target="paid", favorable="yes", sensitive="sex")
+
+
+def _numbers_only() -> Table:
+    frame = mixed_frame(400).select(
+        "skill", "income", "hours", "age", (pl.col("paid") == "yes").cast(pl.Int64).alias("paid")
+    )
+    return Table(frame, target="paid", favorable=1, sensitive={"age": [40, 60]})
+
+
+def _crowded() -> Table:
+    rng = np.random.default_rng(0)
+    frame = mixed_frame(1500).select("income", "sex", "paid")
+    streets = [f"street {int(i)}" for i in np.concatenate([np.arange(1000), rng.integers(0, 1000, 500)])]
+    return Table(
+        frame.with_columns(pl.Series("street", streets)),
+        target="paid", favorable="yes", sensitive="sex", kinds={"street": "categorical"},
+    )  # fmt: skip
+
+
+#: Every shape of table that the contract names.
+TABLES: dict[str, Callable[[], Table]] = {
+    "mixed": mixed_table,
+    "pandas": lambda: small_table(kind="pandas"),
+    "polars": small_table,
+    "pyarrow": lambda: small_table(kind="pyarrow"),
+    "five groups": lambda: mixed_table(500, sensitive="race"),
+    "several": lambda: mixed_table(600, sensitive=["sex", "race"]),
+    "banded": lambda: mixed_table(500, sensitive={"hours": [30, 60], "sex": None}),
+    "multiclass": lambda: mixed_table(500, target="race", favorable=["a", "b"]),
+    "numeric target": lambda: mixed_table(500, target="income", favorable=None),
+    "levels only": _levels_only,
+    "numbers only": _numbers_only,
+    "crowded": _crowded,
+    "tiny": lambda: small_table(60),
+}
+_tables: dict[str, Table] = {}
+_models: dict[tuple[str, str], Generator | CapabilityError] = {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_defaults() -> Iterator[None]:
+    """Let what a generator trains on its way (a teacher with default settings) be quick, too."""
+    before = fairvae.MIN_STEPS, fairvae.FairVAE.__init__.__kwdefaults__["epochs"]
+    fairvae.MIN_STEPS = 25
+    fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 2
+    yield
+    fairvae.MIN_STEPS, fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = before
+
+
+@pytest.fixture(params=list_generators())
+def name(request: pytest.FixtureRequest) -> str:
+    """Run a test once for every generator of the registry."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def table_of() -> Callable[[str], Table]:
+    """Return the function that gives a table by its shape."""
+
+    def get(shape: str) -> Table:
+        if shape not in _tables:
+            _tables[shape] = TABLES[shape]()
+        return _tables[shape]
+
+    return get
+
+
+@pytest.fixture
+def make(name: str) -> Callable[..., Generator]:
+    """Return the function that makes a quick, unfitted generator."""
+
+    def made(**settings: Any) -> Generator:
+        model = get_generator_class(name)()
+        known = model.get_params(deep=False)
+        return model.set_params(**({k: v for k, v in QUICK.items() if k in known} | settings))
+
+    return made
+
+
+@pytest.fixture
+def fitted(
+    name: str, make: Callable[..., Generator], table_of: Callable[[str], Table]
+) -> Callable[[str], Generator]:
+    """Return the function that gives the generator fitted to a shape of table; skip what it says it cannot do."""
+
+    def get(shape: str) -> Generator:
+        key = (name, shape)
+        if key not in _models:
+            try:
+                _models[key] = make().fit(table_of(shape))
+            except CapabilityError as error:
+                _models[key] = error
+        found = _models[key]
+        if isinstance(found, CapabilityError):
+            pytest.skip(str(found))
+        return found
+
+    return get
