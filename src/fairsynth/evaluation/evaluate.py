@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
-from fairsynth.evaluation import decisions, people, quality, rows
+from fairsynth.evaluation import decisions, interventions, people, quality, rows
 from fairsynth.evaluation.context import DEPTHS, Context, Depth
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
 from fairsynth.evaluation.features import fingerprint
@@ -151,8 +151,8 @@ def _run(context: Context, seconds: dict[str, float]) -> None:
 
     timed("train models", decisions.train_models)
     timed("decisions", decisions.score_decisions)
-    timed("flips", decisions.score_flips)
-    timed("importances", decisions.score_importances)
+    timed("flips", interventions.score_flips)
+    timed("importances", interventions.score_importances)
     timed("table", rows.score_table_fairness)
     timed("columns", rows.score_columns)
     timed("detection", rows.score_detection)
