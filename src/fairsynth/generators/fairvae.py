@@ -100,8 +100,6 @@ class FairVAE(Generator):
         Weight of telling labels apart by the other columns; it falls with the number of rows above 5,000.
     calibrate : bool
         Set the shift of each group's labels by what a probe decides on the real rows (`calibration`).
-    aim : float
-        Demographic parity: ratio of the groups' rates that the calibration aims at.
     epochs : float
         Passes over the rows; small tables get at least 600 steps.
     batch_size : int
@@ -156,13 +154,12 @@ class FairVAE(Generator):
         penalty_weight: float = 5.0,
         beta: float = 1.0,
         label_weight: float = 10.0,
-        contrast_weight: float = 1.0,
+        contrast_weight: float = 2.0,
         calibrate: bool = True,
-        aim: float = 0.92,
         epochs: float = 25,
         batch_size: int = 1024,
         learning_rate: float = 3e-3,
-        weight_decay: float = 0.5,
+        weight_decay: float = 1.0,
         constant_rate: bool = False,
         max_intervals: int = 64,
         law_components: int = 12,
@@ -181,7 +178,6 @@ class FairVAE(Generator):
         self.label_weight = label_weight
         self.contrast_weight = contrast_weight
         self.calibrate = calibrate
-        self.aim = aim
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -204,11 +200,9 @@ class FairVAE(Generator):
             },
             whole=("latent_dim", "decoder_width", "batch_size", "max_intervals", "law_components"),
             from_zero=("penalty_weight", "beta", "label_weight", "contrast_weight", "weight_decay"),
-            above_zero=("epochs", "learning_rate", "aim"),
+            above_zero=("epochs", "learning_rate"),
             widths=("hidden", "decoder_hidden"),
         )
-        if self.aim > 1:
-            raise SettingsError(f"aim={self.aim!r} must lie above 0 and be at most 1.")
 
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
@@ -352,7 +346,7 @@ class FairVAE(Generator):
         full = Fairness(self.fairness.criterion, 1.0)
         n = min(len(data.table), PROBE_ROWS)
 
-        def draw(shifts: np.ndarray) -> Table:
+        def draw(shifts: np.ndarray, turn: int) -> Table:
             groups = Groups(
                 data.group_levels, fair_table(data.counts, full, favorable=favorable, shifts=shifts)
             )
@@ -363,11 +357,11 @@ class FairVAE(Generator):
 
             prepared = rows.prepare(Request({}, None), groups)
             return data.table.replace(
-                rows.draw(n, source, groups, prepared, np.random.SeedSequence([self.seed, 7]))
+                rows.draw(n, source, groups, prepared, np.random.SeedSequence([self.seed, 7, turn]))
             )
 
         return calibrated_shifts(
-            draw, data.table, data.groups.numpy(), len(data.group_levels), full, aim=self.aim, seed=self.seed
+            draw, data.table, data.groups.numpy(), len(data.group_levels), full, seed=self.seed
         )
 
     def _name_groups(self, layout: Layout, counts: np.ndarray) -> None:

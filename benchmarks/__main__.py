@@ -1,0 +1,59 @@
+"""Run the measurements: ``python -m benchmarks [WHAT]``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    what = parser.add_subparsers(dest="what")
+    quality = what.add_parser("quality", help="fairness, utility, fidelity over seeds")
+    quality.add_argument("dataset")
+    quality.add_argument("--strength", type=float, default=1.0)
+    quality.add_argument("--depth", default="core")
+    quality.add_argument("--model", default="fairvae")
+    dial = what.add_parser("dial", help="strength against fairness")
+    dial.add_argument("dataset", nargs="?", default="adult")
+    for command in (quality, dial):
+        command.add_argument("--sensitive", action="append")
+        command.add_argument("--seeds", type=int, default=5)
+        command.add_argument("--criterion", default="demographic_parity")
+    speed = what.add_parser("speed", help="seconds, rows a second, memory")
+    speed.add_argument("--many", type=int, default=20_000_000)
+    what.add_parser("penalty", help="cost of a step of each penalty")
+    what.add_parser("tables", help="print what was measured as Markdown")
+    chosen = parser.parse_args()
+
+    from benchmarks import dial as dials
+    from benchmarks import penalty, tables
+    from benchmarks import quality as qualities
+    from benchmarks import speed as speeds
+
+    if chosen.what == "quality":
+        qualities.run(
+            chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion,
+            strength=chosen.strength, depth=chosen.depth, model=chosen.model,
+        )  # fmt: skip
+    elif chosen.what == "dial":
+        dials.run(chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion)
+    elif chosen.what == "speed":
+        speeds.run(many=chosen.many)
+    elif chosen.what == "penalty":
+        penalty.run()
+    elif chosen.what == "tables":
+        print(tables.all_tables())
+    else:
+        speeds.run()
+        penalty.run()
+        for name, column in (("adult", "sex"), ("compas", "race"), ("german", "sex")):
+            qualities.run(
+                name, [column], seeds=5, criterion="demographic_parity", strength=1.0, depth="core"
+            )
+        dials.run("adult", ["sex"], seeds=2, criterion="demographic_parity")
+        print(tables.all_tables())
+
+
+if __name__ == "__main__":
+    main()
