@@ -84,9 +84,9 @@ def scores(evaluation: Any, train: Any, source: str) -> dict[str, float]:
     found: dict[str, float | None] = {m: evaluation.value(m, source=source, model="mean") for m in UTILITY}
     for metric in RATIOS:
         found[metric] = evaluation.value(metric, source=source, model="mean", attribute=attribute)
-        large = evaluation.value(f"{metric}_large_groups", source=source, model="mean", attribute=attribute)
-        if large is not None:
-            found[f"{metric}_large_groups"] = large
+        for score in evaluation.scores_for(metric=f"{metric}_large_groups", source=source, model="mean"):
+            if score.attribute == attribute:
+                found[score.metric] = score.value
     rows = "holdout" if source == "real" else source
     for metric in ROWS:
         found[metric] = evaluation.value(metric, source=rows, model=None)
