@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import fairsynth
+from fairsynth import _lightgbm
+from fairsynth.errors import MissingDependencyError
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
@@ -60,7 +63,7 @@ def test_every_public_name_is_what_it_says() -> None:
 
 def test_import_touches_no_random_state() -> None:
     code = """
-import random, numpy as np, torch
+import random, numpy as np, sklearn.ensemble, torch  # what others do to it at import is theirs
 before = random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()
 import fairsynth
 for name in fairsynth.__all__: getattr(fairsynth, name)
@@ -121,6 +124,38 @@ def test_what_is_imported_is_declared() -> None:
     assert "numpy" in distributions
     used_if_there = {"umap"}
     assert not distributions - used_if_there - asked_for()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader's search path is Linux's")
+def test_lightgbm_loads_where_the_system_has_no_openmp(tmp_path: Path) -> None:
+    """A broken libgomp stands before the system's, as if there were none; torch's takes its place."""
+    (tmp_path / "libgomp.so.1").touch()
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    bare = subprocess.run([sys.executable, "-c", "import lightgbm"], capture_output=True, env=environment)
+    if bare.returncode == 0:
+        pytest.skip("this LightGBM brings its own OpenMP runtime along")
+    code = "from fairsynth._lightgbm import load; assert load().Dataset"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_any_openmp_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> None:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(_lightgbm, "_imported", no_library)
+    monkeypatch.setattr(_lightgbm, "_of_torch", list)
+    with pytest.raises(MissingDependencyError, match="libgomp1"):
+        _lightgbm.load()
+
+
+def test_lightgbm_is_imported_in_one_place_only() -> None:
+    found = [
+        path.name
+        for path in (ROOT / "src").rglob("*.py")
+        if re.search(r"^\s*(import|from) lightgbm\b", path.read_text(encoding="utf-8"), re.M)
+    ]
+    assert found == ["_lightgbm.py"]
 
 
 def test_the_entry_point_exists() -> None:

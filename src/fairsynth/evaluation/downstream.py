@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import lightgbm
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.data.schema import Schema
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation.features import (
@@ -29,6 +29,9 @@ from fairsynth.evaluation.features import (
     level_names,
     native_matrix,
 )
+
+# Here and not where it is used: several threads train at once, and imports must not race.
+lightgbm = load_lightgbm()
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
 from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
@@ -117,7 +118,7 @@ def parity_shifts(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.n
 
 def _probe(synthetic: Table, real: Table, frame: pl.DataFrame, seed: int) -> np.ndarray | None:
     """Train on synthetic rows and return the log odds of a favorable label for real ones."""
-    import lightgbm
+    lightgbm = load_lightgbm()
 
     labels = synthetic.favorable()
     if labels.all() or not labels.any():

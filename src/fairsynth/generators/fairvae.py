@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
-from fairsynth.errors import CapabilityError, DataError, SettingsError
+from fairsynth.errors import CapabilityError, DataError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
 from fairsynth.generators.calibration import PROBE_ROWS, calibrated_shifts

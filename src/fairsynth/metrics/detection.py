@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 Floats = NDArray[np.float64]
 
@@ -81,7 +86,7 @@ def classifier_two_sample_test(
     Detection
         AUC and what gave the rows away.
     """
-    import lightgbm
+    lightgbm = load_lightgbm()
 
     x, y = np.asarray(real, dtype=np.float64), np.asarray(synthetic, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
@@ -108,7 +113,7 @@ def classifier_two_sample_test(
     importance = np.zeros(rows.shape[1])
     sure_of = len(x) + np.arange(len(y))
 
-    def learn(part: int) -> lightgbm.Booster | None:
+    def learn(part: int) -> Booster | None:
         train = fold != part
         if train.all() or len(np.unique(label[train])) < 2:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.errors import DataError
 from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
@@ -64,7 +65,7 @@ def leakage_auc(
     float or None
         .5 if nothing leaks, 1 if the attribute can be read off; None with fewer than two groups.
     """
-    import lightgbm
+    lightgbm = load_lightgbm()
 
     x = np.asarray(rows, dtype=np.float64)
     if len(x) != np.size(groups):
