@@ -48,9 +48,7 @@ def main() -> None:
         speeds.run()
         penalty.run()
         for name, column in (("adult", "sex"), ("compas", "race"), ("german", "sex")):
-            qualities.run(
-                name, [column], seeds=5, criterion="demographic_parity", strength=1.0, depth="core"
-            )
+            qualities.run(name, [column], seeds=5, criterion="demographic_parity", strength=1.0, depth="core")
         dials.run("adult", ["sex"], seeds=2, criterion="demographic_parity")
         print(tables.all_tables())
 

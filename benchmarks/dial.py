@@ -20,4 +20,7 @@ def run(name: str, sensitive: list[str] | None, *, seeds: int, criterion: str) -
         told = {metric: value[0] for metric, value in frontier[str(strength)]["teacher"].items()}
         print(strength, told, flush=True)
     attributes = "-".join(train.schema.sensitive)
-    keep(f"dial-{name}-{attributes}-{criterion}", {"dataset": name, "criterion": criterion, "frontier": frontier})
+    keep(
+        f"dial-{name}-{attributes}-{criterion}",
+        {"dataset": name, "criterion": criterion, "frontier": frontier},
+    )

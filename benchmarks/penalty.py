@@ -11,7 +11,9 @@ from benchmarks.common import alone, keep
 def run() -> None:
     """Measure batches of 256 to 4,096 rows in 2 to 64 dimensions."""
     body = {
-        f"{rows} rows × {dim} dimensions": alone(_step, rows, dim) for rows in (256, 1024, 4096) for dim in (2, 16, 64)
+        f"{rows} rows × {dim} dimensions": alone(_step, rows, dim)
+        for rows in (256, 1024, 4096)
+        for dim in (2, 16, 64)
     }
     for what, told in body.items():
         print(what, told, flush=True)
@@ -36,7 +38,9 @@ def _step(rows: int, dim: int) -> dict[str, Any]:
             mean, log_var, groups, max_rows=PENALTY_ROWS
         ),
         "energy, all pairs": lambda: energy_distance_covariance(mean, groups),
-        "energy, subsampled (default)": lambda: energy_distance_covariance(mean, groups, max_rows=PENALTY_ROWS),
+        "energy, subsampled (default)": lambda: energy_distance_covariance(
+            mean, groups, max_rows=PENALTY_ROWS
+        ),
     }.items():
         penalty().backward()
         times = []

@@ -34,7 +34,9 @@ def _fit(name: str, folder: str) -> dict[str, Any]:
     teacher = fs.FairVAE(seed=0).fit(train)
     teacher.save(Path(folder) / "teacher.fairsynth")
     fitted = time.perf_counter()
-    fs.Fair4Free().distill(Path(folder) / "teacher.fairsynth", seed=0).save(Path(folder) / "student.fairsynth")
+    fs.Fair4Free().distill(Path(folder) / "teacher.fairsynth", seed=0).save(
+        Path(folder) / "student.fairsynth"
+    )
     done = time.perf_counter()
     return {
         "rows": len(train),

@@ -254,7 +254,9 @@ class _Inference:
         if self.name in self.said.identifiers or self.hint.get("kind") == "identifier":
             self._refuse_role_of_identifier("is declared an identifier")
             if original.dtype == pl.Boolean:
-                raise SchemaError(f"column {self.name!r} is boolean, which identifies nobody; drop it instead.")
+                raise SchemaError(
+                    f"column {self.name!r} is boolean, which identifies nobody; drop it instead."
+                )
             return self._column(original, kind="identifier", missing_marker=None)
         values, marker = mask_missing(original, self.markers)
         if values.null_count() == len(values):
