@@ -33,8 +33,36 @@ def test_the_parity_metrics_are_fairlearns(seed: int, groups: int) -> None:
         "equal_opportunity_ratio": fl.equal_opportunity_ratio(y, p, sensitive_features=g),
         "equal_opportunity_difference": fl.equal_opportunity_difference(y, p, sensitive_features=g),
     }
+    handed_over = fairness.parity_by_fairlearn(fairness.confusion_by_group(y, p, g))
     for name, value in theirs.items():
         assert float(ours[name]) == pytest.approx(value, abs=1e-12), name
+        assert handed_over[name] == pytest.approx(value, abs=1e-12), name
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([0, 0, 1, 3, 250]), min_size=4, max_size=4), min_size=1, max_size=5),
+    st.sampled_from([1, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_bootstraps_formula_and_fairlearn_agree_on_any_counts(cells: list, minimum: int) -> None:
+    """Empty groups, groups without an outcome, 0/0, too few groups: the value and its interval match."""
+    counts = np.array(cells).reshape(-1, 2, 2)
+    quick, theirs = (f(counts, minimum=minimum) for f in (fairness.parity, fairness.parity_by_fairlearn))
+    for name in fairness.FAIRLEARN_METRICS:
+        assert theirs[name] == pytest.approx(float(quick[name]), abs=1e-12, nan_ok=True), name
+
+
+def test_the_headline_values_are_computed_by_fairlearn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fairlearn.metrics
+
+    class Marked(fairlearn.metrics.MetricFrame):
+        def ratio(self, **how: str):  # type: ignore[no-untyped-def]
+            return super().ratio(**how) * 0.5
+
+    monkeypatch.setattr(fairlearn.metrics, "MetricFrame", Marked)
+    y, p, g = people(1)
+    halved = float(fairness.parity(fairness.confusion_by_group(y, p, g))["dpr"]) / 2
+    assert fairness.demographic_parity_ratio(p, g) == pytest.approx(halved)
 
 
 def test_known_values() -> None:

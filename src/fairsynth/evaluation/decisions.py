@@ -206,7 +206,8 @@ def _group_fairness(
     confusion = [_of_model(counts, i, len(names)) for i in range(len(names))]
     samples = [_of_model(drawn, i, len(names)) for i in range(len(names))]
     where: dict[str, Any] = {"source": source, "attribute": groups.attribute, "label": label}
-    parities = [fairness.parity(c[kept]) for c in confusion]
+    # fairlearn has the last word on the values; the draws of the bootstrap need the counts' speed.
+    parities = [fairness.parity(c[kept]) | fairness.parity_by_fairlearn(c[kept]) for c in confusion]
     sampled = [fairness.parity(s[:, kept]) for s in samples]
     for metric in fairness.PARITY_METRICS:
         for m in _models(decision):
@@ -227,10 +228,11 @@ def _group_fairness(
     other = large if not np.array_equal(kept, large) and large.sum() >= 2 else n_of > 0
     if not np.array_equal(other, kept):
         suffix = "large_groups" if np.array_equal(other, large) else "all_groups"
+        others = [fairness.parity_by_fairlearn(c[other]) for c in confusion]
         for metric in ("dpr", "eor"):
             for m in _models(decision):
                 of = range(len(names)) if m == "mean" else [names.index(m)]
-                value = float(np.mean([fairness.parity(confusion[i][other])[metric] for i in of]))
+                value = float(np.mean([others[i][metric] for i in of]))
                 note = _group_note(context, groups, n_of, other)
                 context.add("fairness", f"{metric}_{suffix}", value, model=m, note=note, **where)
     rates = [fairness.group_rates(c) for c in confusion]

@@ -218,8 +218,75 @@ def parity(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, Floats]:
     }
 
 
+#: What `parity_by_fairlearn` gives.
+FAIRLEARN_METRICS: tuple[str, ...] = PARITY_METRICS[:6]
+
+
+def parity_by_fairlearn(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, float]:
+    """Compute the parity numbers of one table of counts through fairlearn.
+
+    The cells of the table are handed to :class:`fairlearn.metrics.MetricFrame` as rows that weigh as much
+    as there are people in them, so the cost does not depend on how many people there are.
+
+    Parameters
+    ----------
+    confusion : array_like of int, shape (n_groups, 2, 2)
+        Counts as of :func:`confusion_by_group`.
+    minimum : int, default=1
+        Groups with fewer people are left out.
+
+    Returns
+    -------
+    dict of str to float
+        The names of :data:`FAIRLEARN_METRICS`; NaN where fewer than two groups have the rate.
+
+    Notes
+    -----
+    Ratios and differences are fairlearn's, between groups. What is ours stands around them: a group that
+    has no rate (nobody in it has the outcome) is not handed over, and a ratio of 0/0, for which fairlearn
+    gives NaN, is 1. :func:`parity` computes the same from the counts for many bootstrap draws at once.
+    """
+    from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
+
+    c = np.asarray(confusion)
+    people = c.sum(axis=(1, 2)) >= max(minimum, 1)
+    rates = {
+        "selection": (selection_rate, people),
+        "tpr": (true_positive_rate, people & (c[:, 1].sum(axis=1) > 0)),
+        "fpr": (false_positive_rate, people & (c[:, 0].sum(axis=1) > 0)),
+    }
+    ratio, difference = dict.fromkeys(rates, np.nan), dict.fromkeys(rates, np.nan)
+    # Rates that the same groups have share one frame: making it is what takes the time.
+    for mask in {known.tobytes(): known for _, known in rates.values()}.values():
+        if mask.sum() < 2:
+            continue
+        names = [name for name, (_, known) in rates.items() if np.array_equal(known, mask)]
+        group, outcome, decision = np.indices(c[mask].shape).reshape(3, -1)
+        weights = {"sample_weight": c[mask].ravel()}
+        frame = MetricFrame(
+            metrics={name: rates[name][0] for name in names},
+            y_true=outcome,
+            y_pred=decision,
+            sensitive_features=group,
+            sample_params=dict.fromkeys(names, weights),
+        )
+        between, gap = frame.ratio(method="between_groups"), frame.difference(method="between_groups")
+        for name in names:
+            ratio[name] = 1.0 if np.isnan(between[name]) else float(between[name])
+            difference[name] = float(gap[name])
+    return {
+        "dpr": ratio["selection"],
+        "dpd": difference["selection"],
+        "eor": float(np.minimum(ratio["tpr"], ratio["fpr"])),
+        "eod": float(np.maximum(difference["tpr"], difference["fpr"])),
+        "equal_opportunity_ratio": ratio["tpr"],
+        "equal_opportunity_difference": difference["tpr"],
+    }
+
+
 def _one(name: str, favorable: ArrayLike, predicted: ArrayLike, groups: ArrayLike) -> float:
-    value = float(parity(confusion_by_group(favorable, predicted, groups))[name])
+    counts = confusion_by_group(favorable, predicted, groups)
+    value = parity_by_fairlearn(counts)[name] if name in FAIRLEARN_METRICS else float(parity(counts)[name])
     if np.isnan(value):
         raise DataError(
             f"{name} needs at least two groups in which its rate exists; "
@@ -442,8 +509,8 @@ def bootstrap_counts(counts: ArrayLike, draws: int, rng: np.random.Generator) ->
 
     Returns
     -------
-    ndarray of int64, shape (draws, *counts.shape)
-        Each sums to the same number of people.
+    ndarray of int64, shape (draws, ...)
+        Counts of the given shape, one set for each draw; each sums to the same number of people.
     """
     c = np.asarray(counts)
     total = int(c.sum())
