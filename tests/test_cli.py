@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
@@ -483,7 +484,57 @@ def test_several_tables_are_judged_side_by_side(people: Path, models: Path, tmp_
     assert "ours" in done.stdout
     assert "small" in done.stdout
     assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
-    assert files_in(tmp_path) == ["report.html", "student.csv", "teacher.csv"]
+    cards = ["report.card.json", "report.card.md"]
+    assert files_in(tmp_path) == [*cards, "report.html", "student.csv", "teacher.csv"]
+    card = json.loads((tmp_path / "report.card.json").read_text())
+    assert [entry["table"] for entry in card["verdict"]] == ["ours", "small"]
+
+
+def test_card_and_metadata_say_what_they_were_told_and_no_more(
+    people: Path, models: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv.gz"
+    done = run(
+        *("sample", models / "student.fairsynth", "-n", 300, "-o", rows),
+        *("--croissant", tmp_path / "rows.json", "--about", "license=CC-BY-4.0"),
+    )
+    assert "does not say: creator, url" in done.stderr
+    metadata = json.loads((tmp_path / "rows.json").read_text())
+    digest = hashlib.sha256(rows.read_bytes()).hexdigest()
+    assert metadata["license"] == "CC-BY-4.0"
+    assert metadata["creator"]["name"] == "Not stated by the makers"
+    assert metadata["distribution"][0]["sha256"] == digest
+    assert metadata["url"] == f"urn:sha256:{digest}"
+    assert [field["name"] for field in metadata["recordSet"][0]["field"]] == (
+        ["sex", "age", "income", "job", "hired"]
+    )
+    judging = ["evaluate", "--real", people / "train.csv", "--test", people / "test.csv", *ROLES]
+    judging += ["--quick", "--downstream", "logistic_regression", "--threads", 1]
+    run(
+        *(*judging, "--synthetic", rows, "-o", tmp_path / "r.html", "--croissant", tmp_path / "judged.json"),
+        *(
+            "--about",
+            "creator=Us",
+            "--about",
+            "url=https://example.org/t",
+            "--about",
+            "intended_use=Teaching",
+        ),
+    )
+    judged = json.loads((tmp_path / "judged.json").read_text())
+    assert judged["creator"]["name"] == "Us"
+    assert judged["rai:dataBiases"][0].startswith("Do models trained on this table")
+    assert json.loads((tmp_path / "r.card.json").read_text())["intended_use"] == "Teaching"
+    assert "Teaching" in (tmp_path / "r.card.md").read_text()
+    run(*judging, "--synthetic", rows, "-o", tmp_path / "bare.html", "--no-card")
+    assert not (tmp_path / "bare.card.md").exists()
+    for wrong, words in (
+        (["--about", "mood=good"], "mood"),
+        (["--about", "published=yesterday"], "YYYY-MM-DD"),
+        (["--depth", "full"], "contradict"),
+        (["--croissant", tmp_path / "x.json", "--synthetic", f"b={rows}"], "names"),
+    ):
+        assert words in told(*judging, "--synthetic", rows, *wrong)
 
 
 def test_databases_are_tables_too(people: Path, tmp_path: Path) -> None:

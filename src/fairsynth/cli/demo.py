@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fairsynth.cli.app import command, note, show
+from fairsynth.cli.documents import card_paths, write_metadata, write_model_card
 from fairsynth.cli.judge import generator_info, write_results
 from fairsynth.cli.options import SeedOption, progress_bar, writable
 from fairsynth.errors import MissingDependencyError
@@ -38,8 +39,9 @@ def demo(
         "teacher": output / "teacher.fairsynth",
         "student": output / "student.fairsynth",
         "rows": output / "synthetic.parquet",
+        "metadata": output / "synthetic.croissant.json",
     }
-    for path in files.values():
+    for path in (*files.values(), *card_paths(files["report"])):
         writable(path)
     try:
         train, test = load_dataset(dataset)
@@ -73,6 +75,13 @@ def demo(
         )
     show(evaluation.summary())
     write_results(evaluation, files["report"], files["scores"])
+    about = {
+        "name": f"{dataset}-synthetic",
+        "description": f"Synthetic rows drawn from a {type(student).__name__} student of {dataset!r}.",
+        "training_data": f"The data set {dataset!r} of fairsynth, {len(train):,} rows.",
+    }
+    write_model_card(evaluation, files["report"], about)
+    write_metadata(schema, files["rows"], files["metadata"], about, evaluation)
     note(f"Wrote {files['teacher']}, {files['student']} and {files['rows']} (the student's rows).")
     note(f"The whole job took {time.monotonic() - began:.0f} s.")
     typer.echo(f"Open {files['report']} in a browser.")

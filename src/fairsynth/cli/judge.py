@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairsynth.cli.app import command, note, show
+from fairsynth.cli.documents import (
+    AboutOption,
+    CroissantOption,
+    card_paths,
+    read_about,
+    released_file,
+    write_metadata,
+    write_model_card,
+)
 from fairsynth.cli.options import (
     DomainOption,
     EdgesOption,
@@ -52,11 +61,23 @@ def evaluate(
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="HTML", help="Write the report: one HTML file.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="HTML",
+            help="Write the report, one HTML file, and the model card beside it.",
+        ),
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card/--no-card", help="The model card: HTML’s name with .card.md and .card.json."),
+    ] = True,
     scores: Annotated[
         Path | None, typer.Option("--json", metavar="JSON", help="Write every score as JSON.")
     ] = None,
+    metadata: CroissantOption = None,
+    about: AboutOption = None,
     target: TargetOption = None,
     favorable: FavorableOption = None,
     sensitive: SensitiveOption = None,
@@ -65,6 +86,10 @@ def evaluate(
     depth: Annotated[
         str, typer.Option("--depth", metavar="DEPTH", help="How much is measured: quick, core or full.")
     ] = "core",
+    quick: Annotated[bool, typer.Option("--quick", help="The same as --depth quick.")] = False,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Measure so often, with other seeds, and say the spread.")
+    ] = 1,
     downstream: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,9 +106,12 @@ def evaluate(
     kind: KindOption = None,
 ) -> None:
     """Measure how fair, useful, faithful and private a synthetic table is."""
-    for path in (report, scores):
+    for path in (report, scores, metadata, *(card_paths(report) if report and card else ())):
         if path is not None:
             writable(path)
+    said = read_about(about)
+    if quick and depth not in ("core", "quick"):
+        raise SettingsError(f"--quick and --depth {depth} contradict each other; give one.")
     roles: dict[str, Any] = {
         "target": target,
         "favorable": favorable,
@@ -110,6 +138,7 @@ def evaluate(
         train, meta = open_table(real, **roles), {}
 
     judged = tables_to_judge(synthetic)
+    file = None if metadata is None else released_file(judged)
 
     from fairsynth.evaluation.downstream import MODELS
     from fairsynth.evaluation.evaluate import evaluate as run
@@ -120,7 +149,8 @@ def evaluate(
             test,
             judged,
             seed=seed,
-            depth=depth,
+            depth="quick" if quick else depth,
+            repeats=repeats,
             threads=threads,
             generator_info=meta,
             progress=progress,
@@ -128,6 +158,10 @@ def evaluate(
         )
     show(evaluation.summary())
     write_results(evaluation, report, scores)
+    if report is not None and card:
+        write_model_card(evaluation, report, said)
+    if metadata is not None and file is not None:
+        write_metadata(train.schema, file, metadata, said, evaluation)
 
 
 def tables_to_judge(given: list[str]) -> str | dict[str, str]:

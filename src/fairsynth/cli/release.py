@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairsynth.cli.app import command, note, show
+from fairsynth.cli.documents import AboutOption, CroissantOption, read_about, write_metadata
 from fairsynth.cli.options import SeedOption, pairs, progress_bar, writable
 from fairsynth.errors import DataError, SettingsError
 
@@ -46,6 +47,8 @@ def sample(
             'shares: \'{"Female": 0.5, "Male": 0.5}\'.',
         ),
     ] = "empirical",
+    metadata: CroissantOption = None,
+    about: AboutOption = None,
 ) -> None:
     """Write synthetic rows to a file, as many as wanted: memory does not grow with their number."""
     if not output.name.endswith(SUFFIXES):
@@ -53,6 +56,9 @@ def sample(
             f"-o {output}: the name must end in {', '.join(SUFFIXES)}, which says the format."
         )
     writable(output)
+    if metadata is not None:
+        writable(metadata)
+    said = read_about(about)
     from fairsynth.generators.base import load_generator
 
     generator = load_generator(model)
@@ -69,6 +75,8 @@ def sample(
         )
     took = time.monotonic() - began
     note(f"Wrote {output}: {n:,} rows in {took:.1f} s.")
+    if metadata is not None:
+        write_metadata(generator.schema_, output, metadata, said)
 
 
 def condition(given: list[str] | None, schema: Schema) -> dict[str, Any]:
