@@ -35,6 +35,7 @@ from fairsynth.generators.fairvae import (
     label_shares_for,
     read_groups,
     read_names,
+    refuse_besides,
 )
 from fairsynth.generators.latent_distillation import (
     DistilledNetwork,
@@ -45,7 +46,7 @@ from fairsynth.generators.latent_distillation import (
 from fairsynth.generators.latent_rows import Layout, Prepared
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.dependence import energy_distance_covariance
-from fairsynth.nn.layers import perceptron
+from fairsynth.nn.layers import NoiseEncoder
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
 from fairsynth.progress import Progress
@@ -68,6 +69,8 @@ class Fair4Free(Generator):
         Dimensions of the noise; None means those of the latent.
     hidden : tuple of int
         Hidden layers of the student, which may have at most a quarter of the parameters of the encoder.
+    cells : int
+        Cells of the first noise coordinate, between which the student may jump (`nn.layers.NoiseEncoder`).
     steps, batch_size, learning_rate
         Of the distillation.
     projections : int
@@ -98,6 +101,7 @@ class Fair4Free(Generator):
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen
         noise_dim: int | None = None,
         hidden: tuple[int, ...] = (32, 32),
+        cells: int = 64,
         steps: int = 800,
         batch_size: int = 2048,
         learning_rate: float = 5e-3,
@@ -109,6 +113,7 @@ class Fair4Free(Generator):
         self.fairness = fairness
         self.noise_dim = noise_dim
         self.hidden = hidden
+        self.cells = cells
         self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -120,7 +125,13 @@ class Fair4Free(Generator):
     def _check_settings(self) -> None:
         check_settings(
             self,
-            whole=("steps", "batch_size", "projections", *(() if self.noise_dim is None else ("noise_dim",))),
+            whole=(
+                "steps",
+                "batch_size",
+                "projections",
+                "cells",
+                *(() if self.noise_dim is None else ("noise_dim",)),
+            ),
             from_zero=("label_weight", "dependence_weight"),
             above_zero=("learning_rate",),
             widths=("hidden",),
@@ -178,7 +189,7 @@ class Fair4Free(Generator):
             self.seed = seed
         check_seed(self.seed)
         dim = self.noise_dim or model.law_.dim
-        student = build(self.seed, lambda: perceptron(dim, self.hidden, model.law_.dim))
+        student = build(self.seed, lambda: NoiseEncoder(dim, self.hidden, model.law_.dim, self.cells))
         refuse_large(student, model)
         kept = None
         if checkpoint is not None:
@@ -269,12 +280,15 @@ class Fair4Free(Generator):
         self.decoder_settings_ = settings
 
         def make() -> DistilledNetwork:
-            student = perceptron(settings["noise_dim"], self.hidden, settings["latent_dim"])
+            student = NoiseEncoder(settings["noise_dim"], self.hidden, settings["latent_dim"], self.cells)
             return DistilledNetwork(student, rebuild_rows(settings, layout))
 
         tensors = dict(content.tensors)
-        self.net_ = restore(make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
+        self.net_ = restore(
+            make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")}, content.path
+        )
         self.groups_ = read_groups(tensors, layout)
+        refuse_besides(tensors)
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
 
 

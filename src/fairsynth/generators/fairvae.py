@@ -156,7 +156,7 @@ class FairVAE(Generator):
         label_weight: float = 10.0,
         contrast_weight: float = 2.0,
         calibrate: bool = True,
-        epochs: float = 25,
+        epochs: float = 40,
         batch_size: int = 1024,
         learning_rate: float = 3e-3,
         weight_decay: float = 1.0,
@@ -409,9 +409,10 @@ class FairVAE(Generator):
         layout = Layout(TableEncoder.from_json(self.schema_, content.document("columns")))
         tensors = dict(content.tensors)
         own = {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")}
-        self.net_ = restore(lambda: self._network(layout), own)
+        self.net_ = restore(lambda: self._network(layout), own, content.path)
         self.groups_ = read_groups(tensors, layout)
-        self.law_ = LatentLaw.from_tensors(tensors)
+        self.law_ = read_law(tensors)
+        refuse_besides(tensors)
         if self.law_.dim != self._setting("latent_dim"):
             raise ValueError("the law of the latent has another dimension than the network")
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
@@ -544,9 +545,22 @@ def group_tensors(groups: Groups) -> dict[str, np.ndarray]:
 
 def read_groups(tensors: dict[str, np.ndarray], layout: Layout) -> Groups:
     """Read what `group_tensors` wrote; a ValueError says that it does not belong here."""
-    groups = Groups(tensors["groups.levels"], tensors["groups.table"])
+    groups = Groups(tensors.pop("groups.levels"), tensors.pop("groups.table"))
     groups.check(layout)
     return groups
+
+
+def read_law(tensors: dict[str, np.ndarray]) -> LatentLaw:
+    """Read the law of the latent; a ValueError or KeyError says that it is none."""
+    return LatentLaw.from_tensors(
+        {name: tensors.pop(name) for name in list(tensors) if name.startswith("law.")}
+    )
+
+
+def refuse_besides(tensors: dict[str, np.ndarray]) -> None:
+    """Raise ValueError if a file holds more than the model: nothing may travel along unnamed."""
+    if tensors:
+        raise ValueError(f"it holds tensors that belong to no part of the model: {', '.join(tensors)}")
 
 
 def read_names(body: Any, groups: Groups) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -32,11 +32,12 @@ from fairsynth.generators.fairvae import (
     label_shares_for,
     latent_law,
     read_groups,
+    read_law,
     read_names,
+    refuse_besides,
 )
 from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
 from fairsynth.generators.settings import check_settings
-from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import StateEncoder, count_parameters
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
@@ -228,8 +229,11 @@ class LatentDistillation(Generator):
             return DistilledNetwork(encoder, rebuild_rows(settings, layout))
 
         tensors = dict(content.tensors)
-        self.net_ = restore(make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")})
-        self.groups_, self.law_ = read_groups(tensors, layout), LatentLaw.from_tensors(tensors)
+        self.net_ = restore(
+            make, {k[4:]: tensors.pop(k) for k in list(tensors) if k.startswith("net.")}, content.path
+        )
+        self.groups_, self.law_ = read_groups(tensors, layout), read_law(tensors)
+        refuse_besides(tensors)
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
         if self.law_.dim != settings["latent_dim"]:
             raise ValueError("the law of the latent has another dimension than the network")

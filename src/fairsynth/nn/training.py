@@ -211,7 +211,7 @@ def _resume(
     return done
 
 
-def load_parameters(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+def load_parameters(module: nn.Module, tensors: Mapping[str, np.ndarray], path: str = "model file") -> None:
     """Copy arrays into the parameters of the same name.
 
     Raises
@@ -220,17 +220,28 @@ def load_parameters(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Non
         If names or shapes are not exactly those of the module.
     """
     wanted = dict(module.named_parameters())
-    bundle.expect(tensors, {name: tuple(p.shape) for name, p in wanted.items()})
+    bundle.expect(tensors, {name: tuple(p.shape) for name, p in wanted.items()}, path=path)
     with torch.no_grad():
         for name, parameter in wanted.items():
             value = np.asarray(tensors[name])
             if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
-                raise BundleError(f"the tensor {name!r} holds what is no finite number; the file is damaged.")
+                raise BundleError(
+                    f"{path}: the tensor {name!r} holds what is no finite number; the file is damaged."
+                )
             parameter.copy_(torch.from_numpy(value))
 
 
-def restore(make: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray]) -> Any:
+def restore(make: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray], path: str) -> Any:
     """Make a module and fill it from arrays; no memory is taken before names and shapes are found right.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the module, with any weights.
+    tensors : mapping
+        Its parameters by name.
+    path : str
+        The file that they are from, for messages.
 
     Raises
     ------
@@ -238,9 +249,10 @@ def restore(make: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray]) ->
         If they are not those of the module, as in a damaged or hostile file.
     """
     with torch.device("meta"):
-        bundle.expect(tensors, {name: tuple(p.shape) for name, p in build(0, make).named_parameters()})
+        shapes = {name: tuple(p.shape) for name, p in build(0, make).named_parameters()}
+    bundle.expect(tensors, shapes, path=path)
     module = build(0, make)
-    load_parameters(module, tensors)
+    load_parameters(module, tensors, path)
     return module.eval()
 
 
