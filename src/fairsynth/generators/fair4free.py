@@ -102,11 +102,11 @@ class Fair4Free(Generator):
         noise_dim: int | None = None,
         hidden: tuple[int, ...] = (32, 32),
         cells: int = 64,
-        steps: int = 800,
+        steps: int = 1000,
         batch_size: int = 2048,
         learning_rate: float = 5e-3,
         projections: int = 16,
-        label_weight: float = 1.0,
+        label_weight: float = 5.0,
         dependence_weight: float = 1.0,
         seed: int = 0,
     ) -> None:

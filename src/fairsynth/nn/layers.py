@@ -49,6 +49,38 @@ class StateEncoder(nn.Module):
         return mean, log_var.clamp(-8.0, 4.0)
 
 
+class NoiseEncoder(nn.Module):
+    """Noise to latent codes, able to jump.
+
+    The law of a latent that holds a label has one hill a label with little between them. A continuous map from
+    Gaussian noise has to cross that valley, and what it puts there has no clear label. So the first
+    coordinate of the noise is also cut into cells of equal probability, each with an offset of its own.
+
+    Parameters
+    ----------
+    noise_dim : int
+        Dimensions of the noise.
+    hidden : sequence of int
+        Hidden layers.
+    latent_dim : int
+        Dimensions of the latent.
+    cells : int
+        Cells of the first coordinate.
+    """
+
+    def __init__(self, noise_dim: int, hidden: Sequence[int], latent_dim: int, cells: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(noise_dim, hidden[0])
+        self.offset = nn.Embedding(cells, hidden[0])
+        self.rest = nn.Sequential(nn.SiLU(), perceptron(hidden[0], hidden[1:], latent_dim))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Return latent codes ``(n, latent_dim)`` of standard Gaussian noise ``(n, noise_dim)``."""
+        cells = self.offset.num_embeddings
+        cell = (torch.special.ndtr(noise[:, 0]) * cells).long().clamp_(0, cells - 1)
+        return self.rest(self.first(noise) + self.offset(cell))
+
+
 def reparameterise(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from the Gaussians ``(n, d)`` so that gradients reach their parameters."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
