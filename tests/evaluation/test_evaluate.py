@@ -57,6 +57,17 @@ def test_no_value_is_silently_undefined(good: Evaluation) -> None:
         assert s.value is not None or s.note, s
         if s.low is not None and s.model is not None and s.metric in ("dpr", "auroc", "accuracy"):
             assert s.low <= s.value <= s.high, s
+    for metric in (
+        "auroc",
+        "average_precision",
+        "brier",
+        "f1",
+        "calibration_error",
+        "calibration_gap",
+        "tpr",
+    ):
+        some = good.scores_for(metric=metric, source="synthetic", model="mean")
+        assert some and all(s.low is not None and s.low <= s.high for s in some if s.n != 0), metric
 
 
 def test_the_mean_row_is_the_mean_over_the_models(good: Evaluation) -> None:
@@ -325,6 +336,24 @@ def test_a_numeric_target_is_judged_by_gaps(biased: Callable) -> None:
     assert found.value("r2", "real") > 0.95 > 0.1 > found.value("r2")
     assert found.value("label_mean_gap", "real") > 8
     assert found.value("mae") > found.value("mae", "real")
+    assert found.meta["models"] == ["lightgbm", "ridge_regression"]
+    assert found.value("mean_shift") < 0.2
+    assert found.value("counterfactual_shift") >= found.value("mean_shift")
+    for metric in ("mean_gap", "distribution_gap", "r2", "mae", "rmse"):
+        score = found.score(metric)
+        assert score.low <= score.value <= score.high, metric
+
+
+def test_a_number_that_hangs_on_the_attribute_shifts_with_it(biased: Callable) -> None:
+    def paid(seed: int) -> pl.DataFrame:
+        pay = 5.0 * (pl.col("sex") == "man") + pl.col("skill")
+        return biased(800, seed).with_columns(pay=pay.round(2)).drop("paid")
+
+    found = evaluate(
+        Table(paid(0), target="pay", sensitive=["sex"]), paid(1), paid(2), models=FAST, depth="quick"
+    )
+    for metric in ("mean_shift", "counterfactual_shift"):
+        assert found.value(metric, model="ridge_regression") == pytest.approx(5.0, abs=0.3)
 
 
 def test_a_numeric_sensitive_column_by_its_edges(biased: Callable) -> None:

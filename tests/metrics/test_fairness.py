@@ -171,6 +171,17 @@ def test_flips() -> None:
         fairness.counterfactual_flip_rate([a])
 
 
+def test_shifts_of_numbers() -> None:
+    everybody_up = [np.arange(4.0), np.arange(4.0) + 2]
+    assert fairness.mean_shift(everybody_up) == fairness.counterfactual_shift(everybody_up) == 2
+    both_ways = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
+    assert fairness.mean_shift(both_ways) == 0
+    assert fairness.counterfactual_shift(both_ways) == 1
+    for shift in (fairness.mean_shift, fairness.counterfactual_shift):
+        with pytest.raises(DataError, match="two levels"):
+            shift([np.zeros(3)])
+
+
 def test_calibration_error() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(200_000)

@@ -12,7 +12,7 @@ from fairsynth.data.table import Groups
 from fairsynth.evaluation.context import Context
 from fairsynth.evaluation.downstream import FittedModel, constant_model
 from fairsynth.evaluation.result import Section
-from fairsynth.metrics import fairness, utility
+from fairsynth.metrics import fairness, resampling, utility
 from fairsynth.metrics.threads import side_by_side
 
 Floats = NDArray[np.float64]
@@ -90,7 +90,7 @@ def _classification(context: Context, source: str, by_model: dict[str, Floats], 
     decision = {m: task.decision(p) for m, p in by_model.items()}
     _utility(context, source, favorable, probability, decision, people)
     if task.kind == "multiclass":
-        _multiclass_utility(context, source, codes, by_model)
+        _multiclass_utility(context, source, codes, by_model, people)
     notes = {m: context.fitted[source][m].note for m in by_model}
     for m, d in decision.items():
         if d.all() or not d.any():
@@ -98,7 +98,7 @@ def _classification(context: Context, source: str, by_model: dict[str, Floats], 
     for columns in context.attributes:
         groups = context.test.groups(list(columns))
         _group_fairness(context, source, favorable, decision, groups, len(columns) > 1, notes)
-        _calibration(context, source, favorable, probability, groups, len(columns) > 1)
+        _calibration(context, source, favorable, probability, groups, people)
         if task.kind == "multiclass" and len(task.favorable) > 1:
             for code in task.favorable:
                 chosen = {m: p.argmax(axis=1) == code for m, p in by_model.items()}
@@ -147,6 +147,7 @@ def _utility(
         samples[m] = utility.confusion_scores(confusion)
         samples[m]["selection_rate"] = confusion[..., 1].sum(axis=-1) / confusion.sum(axis=(-2, -1))
         samples[m]["auroc"] = utility.bootstrap_auroc(favorable, probability[m], people)
+        samples[m]["average_precision"] = resampling.average_precision(favorable, probability[m], people)
         samples[m]["brier"] = (people @ (probability[m] - favorable) ** 2) / people.sum(axis=1)
         values[m]["selection_rate"] = float(decision[m].mean())
     multiclass = context.task.kind == "multiclass"
@@ -156,7 +157,7 @@ def _utility(
         section: Section = "fairness" if metric == "selection_rate" else "utility"
         for m in _models(probability):
             of = names if m == "mean" else [m]
-            draws = [samples[k][metric] for k in of] if metric in samples[of[0]] else []
+            draws = np.mean([samples[k][metric] for k in of], axis=0)
             value = _mean([values[k][metric] for k in of])
             context.add(
                 section,
@@ -165,12 +166,15 @@ def _utility(
                 source=source,
                 model=m,
                 n=n,
-                interval=fairness.interval(np.mean(draws, axis=0)) if draws else None,
+                interval=fairness.interval(draws),
                 note=None if value is not None else "the test people have one class only",
             )
 
 
-def _multiclass_utility(context: Context, source: str, codes: Ints, by_model: dict[str, Floats]) -> None:
+def _multiclass_utility(
+    context: Context, source: str, codes: Ints, by_model: dict[str, Floats], people: Floats
+) -> None:
+    samples = {m: resampling.multiclass(codes, p, people) for m, p in by_model.items()}
     values = {m: utility.multiclass_scores(codes, p) for m, p in by_model.items()}
     for metric in next(iter(values.values())):
         for m in _models(by_model):
@@ -182,6 +186,7 @@ def _multiclass_utility(context: Context, source: str, codes: Ints, by_model: di
                 source=source,
                 model=m,
                 n=len(codes),
+                interval=_mean_interval([samples[k].get(metric) for k in of]),
             )
 
 
@@ -300,43 +305,60 @@ def _worst_groups(
             context.add("fairness", metric, value, model=m, note=said, **where)
 
 
+def _mean_interval(draws: list[Floats | None]) -> tuple[float, float] | None:
+    """Return the interval of the mean over models, each person drawn alike for all of them."""
+    known = [d for d in draws if d is not None]
+    return fairness.interval(np.mean(known, axis=0)) if known and len(known) == len(draws) else None
+
+
 def _calibration(
     context: Context,
     source: str,
     favorable: Bools,
     probability: dict[str, Floats],
     groups: Groups,
-    joint: bool,
+    people: Floats,
 ) -> None:
     """Score calibration within groups; the gap is between mean over-estimates of groups large enough."""
     present = np.flatnonzero(groups.counts)
     large = [g for g in present if groups.counts[g] >= context.minimum_group]
-    errors: dict[str, dict[int, float]] = {}
-    gaps: dict[str, float] = {}
-    for m, p in probability.items():
-        errors[m] = {}
-        bias = {}
-        for g in present:
-            mine = groups.codes == g
-            errors[m][int(g)] = fairness.calibration_error(favorable[mine], p[mine])
-            bias[int(g)] = float((p[mine] - favorable[mine]).mean())
-        chosen = [bias[int(g)] for g in (large if len(large) >= 2 else present)]
-        gaps[m] = max(chosen) - min(chosen) if len(chosen) >= 2 else float("nan")
+    chosen = large if len(large) >= 2 else list(present)
+    # By model and group: error and over-estimate of the people as they are, and of each draw.
+    errors: dict[str, dict[int, float]] = {m: {} for m in probability}
+    bias: dict[str, dict[int, float]] = {m: {} for m in probability}
+    error_draws: dict[str, dict[int, Floats]] = {m: {} for m in probability}
+    bias_draws: dict[str, dict[int, Floats]] = {m: {} for m in probability}
+    for g in map(int, present):
+        mine = groups.codes == g
+        own = people[:, mine]
+        for m, p in probability.items():
+            errors[m][g] = fairness.calibration_error(favorable[mine], p[mine])
+            bias[m][g] = float((p[mine] - favorable[mine]).mean())
+            error_draws[m][g], bias_draws[m][g] = resampling.calibration(favorable[mine], p[mine], own)
+    several = len(chosen) >= 2
+    gaps = {m: np.ptp([bias[m][int(g)] for g in chosen]) if several else np.nan for m in probability}
+    gap_draws = {m: np.ptp([bias_draws[m][int(g)] for g in chosen], axis=0) for m in probability}
     for m in _models(probability):
         of = list(probability) if m == "mean" else [m]
         where: dict[str, Any] = {"source": source, "model": m, "attribute": groups.attribute}
-        value = float(np.mean([gaps[k] for k in of]))
-        note = "difference between groups of mean P(favorable) minus observed share"
-        context.add("fairness", "calibration_gap", value, note=note, **where)
-        for g in present:
+        context.add(
+            "fairness",
+            "calibration_gap",
+            float(np.mean([gaps[k] for k in of])),
+            note="difference between groups of mean P(favorable) minus observed share",
+            interval=_mean_interval([gap_draws[k] for k in of]) if several else None,
+            **where,
+        )
+        for g in map(int, present):
             n = int(groups.counts[g])
             context.add(
                 "fairness",
                 "calibration_error",
-                float(np.mean([errors[k][int(g)] for k in of])),
+                float(np.mean([errors[k][g] for k in of])),
                 group=groups.names[g],
                 n=n,
                 note=_rate_note(context, 0.0, n),
+                interval=_mean_interval([error_draws[k][g] for k in of]),
                 **where,
             )
 
@@ -346,12 +368,10 @@ def _regression(context: Context, source: str, by_model: dict[str, Floats], peop
     target = context.task.values(context.test.frame, context.schema)
     known = ~np.isnan(target)
     values = {m: utility.regression_scores(target[known], p[known]) for m, p in by_model.items()}
-    weight = people[:, known]
-    error = {m: (weight @ np.abs(p - target)[known]) / weight.sum(axis=1) for m, p in by_model.items()}
+    draws = {m: resampling.regression(target[known], p[known], people[:, known]) for m, p in by_model.items()}
     for metric in ("r2", "mae", "rmse"):
         for m in _models(by_model):
             of = list(by_model) if m == "mean" else [m]
-            draws = np.mean([error[k] for k in of], axis=0) if metric == "mae" else None
             context.add(
                 "utility",
                 metric,
@@ -359,11 +379,11 @@ def _regression(context: Context, source: str, by_model: dict[str, Floats], peop
                 source=source,
                 model=m,
                 n=int(known.sum()),
-                interval=None if draws is None else fairness.interval(draws),
+                interval=_mean_interval([draws[k][metric] for k in of]),
             )
     for columns in context.attributes:
         groups = context.test.groups(list(columns))
-        _numeric_fairness(context, source, by_model, groups, target, known)
+        _numeric_fairness(context, source, by_model, groups, target, known, people)
 
 
 def _numeric_fairness(
@@ -373,6 +393,7 @@ def _numeric_fairness(
     groups: Groups,
     target: Floats,
     known: Bools,
+    people: Floats,
 ) -> None:
     present = np.flatnonzero(groups.counts)
     large = [g for g in present if groups.counts[g] >= context.minimum_group]
@@ -381,27 +402,51 @@ def _numeric_fairness(
     left = [f"{groups.names[g]} ({groups.counts[g]})" for g in present if g not in compared]
     said = f"small groups left out: {', '.join(left)}" if left else None
     where: dict[str, Any] = {"source": source, "attribute": groups.attribute}
+    several, size = len(compared) >= 2, len(groups.names)
+    values: dict[str, dict[str, float | None]] = {"mean_gap": {}, "distribution_gap": {}}
+    draws: dict[str, dict[str, Floats]] = {"mean_gap": {}, "distribution_gap": {}}
+    means, errors = {}, {}
+    for m, p in by_model.items():
+        means[m] = resampling.group_means(p, groups.codes, size, people)
+        own, codes = people[:, known], groups.codes[known]
+        errors[m] = resampling.group_means(np.abs(p - target)[known], codes, size, own)
+        if several:
+            values["mean_gap"][m] = fairness.mean_gap(p[mask], groups.codes[mask])
+            values["distribution_gap"][m] = fairness.distribution_gap(p[mask], groups.codes[mask])
+            draws["mean_gap"][m] = np.ptp(means[m][:, compared], axis=1)
+            draws["distribution_gap"][m] = resampling.distribution_gap(
+                p[mask], groups.codes[mask], people[:, mask]
+            )
     for m in _models(by_model):
-        of = [by_model[k] for k in (by_model if m == "mean" else [m])]
-        several = len(compared) >= 2
-        for metric, function in (
-            ("mean_gap", fairness.mean_gap),
-            ("distribution_gap", fairness.distribution_gap),
-        ):
-            value = float(np.mean([function(p[mask], groups.codes[mask]) for p in of])) if several else None
-            note = said if several else "fewer than two groups among the test people"
-            context.add("fairness", metric, value, model=m, note=note, n=int(mask.sum()), **where)
+        names = list(by_model) if m == "mean" else [m]
+        of = [by_model[k] for k in names]
+        for metric in values:
+            context.add(
+                "fairness",
+                metric,
+                _mean([values[metric][k] for k in names]) if several else None,
+                model=m,
+                note=said if several else "fewer than two groups among the test people",
+                n=int(mask.sum()),
+                interval=_mean_interval([draws[metric][k] for k in names]) if several else None,
+                **where,
+            )
         for g in present:
             mine = groups.codes == g
-            n = int(mine.sum())
+            some, n = mine & known, int(mine.sum())
+            same: dict[str, Any] = {
+                "model": m,
+                "group": groups.names[g],
+                "n": n,
+                "note": _rate_note(context, 0.0, n),
+                **where,
+            }
             mean = float(np.mean([p[mine].mean() for p in of]))
-            note = _rate_note(context, 0.0, n)
-            context.add(
-                "fairness", "mean_prediction", mean, model=m, group=groups.names[g], n=n, note=note, **where
-            )
-            some = mine & known
+            interval = _mean_interval([means[k][:, g] for k in names])
+            context.add("fairness", "mean_prediction", mean, interval=interval, **same)
             mae = float(np.mean([np.abs(p - target)[some].mean() for p in of])) if some.any() else None
-            context.add("fairness", "mae", mae, model=m, group=groups.names[g], n=n, note=note, **where)
+            interval = _mean_interval([errors[k][:, g] for k in names])
+            context.add("fairness", "mae", mae, interval=interval, **same)
 
 
 # ---------------------------------------------------------------------- relative to real

@@ -40,6 +40,15 @@ Bools = NDArray[np.bool_]
 _ITERATIONS = 500
 
 MODELS: tuple[str, ...] = ("lightgbm", "logistic_regression", "random_forest")
+#: What the linear family is called where the target is a number.
+RIDGE = "ridge_regression"
+
+
+def named_for(models: Sequence[str], task: Task) -> tuple[str, ...]:
+    """Return the families by their names for a task: the linear one is a ridge regression for numbers."""
+    if task.kind == "regression":
+        return tuple(dict.fromkeys(RIDGE if name == "logistic_regression" else name for name in models))
+    return tuple(dict.fromkeys("logistic_regression" if name == RIDGE else name for name in models))
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class Downstream:
         Parameters
         ----------
         name : str
-            One of `MODELS`.
+            One of `MODELS`, or ``"ridge_regression"``, which is the linear one for numbers.
         frame : polars.DataFrame
             Canonical rows to learn from; rows without a target are left out.
         seed : int, default=0
@@ -184,7 +193,7 @@ class Downstream:
         FittedModel
             A constant one, with a note, if the rows hold one class only.
         """
-        if name not in MODELS:
+        if name not in (*MODELS, RIDGE):
             raise SettingsError(f"models={name!r} is not known; choose among {', '.join(MODELS)}.")
         target = self.task.values(frame, self.schema)
         known = ~np.isnan(target)
@@ -197,6 +206,7 @@ class Downstream:
         return {
             "lightgbm": self._lightgbm,
             "logistic_regression": self._linear,
+            RIDGE: self._linear,
             "random_forest": self._forest,
         }[name](frame, target, seed)
 
@@ -243,9 +253,7 @@ class Downstream:
         x = self.design(frame)
         if self.task.kind == "regression":
             ridge = Ridge(alpha=1.0).fit(x, target)
-            return FittedModel(
-                "logistic_regression", lambda rows: np.asarray(ridge.predict(self.design(rows))), ridge
-            )
+            return FittedModel(RIDGE, lambda rows: np.asarray(ridge.predict(self.design(rows))), ridge)
         # Newton steps cost columns² · rows, and reach the optimum in a handful.
         solver = "newton-cholesky" if x.shape[1] * len(self.task.levels) <= 1000 else "lbfgs"
         model = LogisticRegression(C=1.0, solver=solver, max_iter=_ITERATIONS)

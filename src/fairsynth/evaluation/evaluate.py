@@ -15,7 +15,7 @@ from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation import decisions, interventions, people, quality, rows
 from fairsynth.evaluation.context import DEPTHS, Context, Depth
-from fairsynth.evaluation.downstream import MODELS, Downstream, Task
+from fairsynth.evaluation.downstream import MODELS, RIDGE, Downstream, Task, named_for
 from fairsynth.evaluation.features import fingerprint
 from fairsynth.evaluation.result import Evaluation, Score
 from fairsynth.progress import Progress, Step
@@ -56,7 +56,7 @@ def evaluate(
         The rows to judge. A dict compares several; a list in the place of a table holds draws of
         one generator with several seeds, and every score is then their mean and standard deviation.
     models : sequence of str, default=("lightgbm", "logistic_regression", "random_forest")
-        Downstream models.
+        Downstream models; where the target is a number, the linear one is a ``"ridge_regression"``.
     seed : int, default=0
         Of samples, folds, bootstraps and models.
     depth : {"quick", "core", "full"}, default="core"
@@ -116,7 +116,7 @@ def evaluate(
             task=task,
             downstream=downstream,
             depth=work,
-            models=tuple(models),
+            models=named_for(models, task),
             seed=seed + run,
             threads=threads,
             minimum_group=minimum_group,
@@ -190,7 +190,7 @@ def _depth(depth: str, max_rows_distance: int | None) -> Depth:
 
 
 def _check_settings(models: Sequence[str], repeats: int, minimum_group: int, threads: int) -> None:
-    unknown = [m for m in models if m not in MODELS]
+    unknown = [m for m in models if m not in (*MODELS, RIDGE)]
     if isinstance(models, str) or unknown or not models or len(set(models)) != len(models):
         raise SettingsError(f"models={models!r} must name different ones of {', '.join(MODELS)}.")
     for name, value in (("repeats", repeats), ("minimum_group", minimum_group), ("threads", threads)):

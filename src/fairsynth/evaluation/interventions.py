@@ -11,9 +11,11 @@ from fairsynth.metrics import fairness, utility
 
 
 def score_flips(context: Context) -> None:
-    """Flip the sensitive attribute of real test people and see whose decision changes (FTU, flip rate)."""
-    if context.task.kind == "regression":
-        return
+    """Flip the sensitive attribute of real test people and see whose decision changes (FTU, flip rate).
+
+    Where the decision is a number, the shifts of the mean and of each person take their places.
+    """
+    numeric = context.task.kind == "regression"
     frame = context.sample(context.test.frame, context.depth.flip_rows, "flips")
     table = context.test.replace(frame)
     for columns in context.attributes:
@@ -27,12 +29,21 @@ def score_flips(context: Context) -> None:
             if source == "constant":
                 continue
             context.tick(f"flip {groups.attribute} for models of {source}")
-            ftu, flips = [], []
+            found: dict[str, list[float]] = {}
             for model in models.values():
-                decisions = [context.task.decision(model.predict(world)) for world in worlds]
-                ftu.append(fairness.fairness_through_unawareness(decisions))
-                flips.append(fairness.counterfactual_flip_rate(decisions))
-            for metric, values in (("ftu", ftu), ("counterfactual_flip_rate", flips)):
+                predicted = [model.predict(world) for world in worlds]
+                if numeric:
+                    found.setdefault("mean_shift", []).append(fairness.mean_shift(predicted))
+                    found.setdefault("counterfactual_shift", []).append(
+                        fairness.counterfactual_shift(predicted)
+                    )
+                    continue
+                decisions = [context.task.decision(p) for p in predicted]
+                found.setdefault("ftu", []).append(fairness.fairness_through_unawareness(decisions))
+                found.setdefault("counterfactual_flip_rate", []).append(
+                    fairness.counterfactual_flip_rate(decisions)
+                )
+            for metric, values in found.items():
                 for name, value in [*zip(models, values, strict=True), ("mean", float(np.mean(values)))]:
                     context.add(
                         "fairness",

@@ -386,6 +386,47 @@ def counterfactual_flip_rate(decisions: Sequence[ArrayLike]) -> float:
     return float((stacked.any(axis=0) != stacked.all(axis=0)).mean())
 
 
+def mean_shift(predictions: Sequence[ArrayLike]) -> float:
+    """How far the mean of numeric decisions moves when everybody is given another s.
+
+    :func:`fairness_through_unawareness` for numbers: ``max_{a,b} |E(ŷ | do s=a) - E(ŷ | do s=b)|``.
+
+    Parameters
+    ----------
+    predictions : sequence of array_like of float, each of shape (n,)
+        Decisions for the same people, one array for each level that s was set to.
+
+    Returns
+    -------
+    float
+        In the unit of the target; 0 if the sensitive column itself does not move the mean.
+    """
+    if len(predictions) < 2:
+        raise DataError("The shift compares at least two levels of the sensitive column.")
+    return float(np.ptp([np.mean(np.asarray(p, dtype=np.float64)) for p in predictions]))
+
+
+def counterfactual_shift(predictions: Sequence[ArrayLike]) -> float:
+    """How far one person's numeric decision moves, on average, over the levels of their own s.
+
+    :func:`counterfactual_flip_rate` for numbers: the mean over people of the largest minus the smallest
+    decision. Shifts in two directions do not cancel as they do in :func:`mean_shift`.
+
+    Parameters
+    ----------
+    predictions : sequence of array_like of float, each of shape (n,)
+        Decisions for the same people, one array for each level that s was set to.
+
+    Returns
+    -------
+    float
+        In the unit of the target; 0 if nobody's decision depends on the sensitive column.
+    """
+    if len(predictions) < 2:
+        raise DataError("The shift compares at least two levels of the sensitive column.")
+    return float(np.ptp(np.stack([np.asarray(p, dtype=np.float64) for p in predictions]), axis=0).mean())
+
+
 def calibration_error(favorable: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float:
     """Measure the expected calibration error with bins of equal mass.
 

@@ -11,7 +11,13 @@ from fairsynth.report.findings import is_synthetic
 #: Okabe and Ito's palette, told apart in the common kinds of color blindness.
 REAL, CONSTANT, HOLDOUT = "#3b82c4", "#8a8f98", "#56b4e9"
 SYNTHETIC = ("#d9650b", "#009e73", "#cc79a7", "#b58900", "#7a5fd0")
-SYMBOLS = {"lightgbm": "circle", "logistic_regression": "square", "random_forest": "diamond", "mean": "star"}
+SYMBOLS = {
+    "lightgbm": "circle",
+    "logistic_regression": "square",
+    "ridge_regression": "square",
+    "random_forest": "diamond",
+    "mean": "star",
+}
 MARKS = ("diamond", "square", "triangle-up", "star", "x")
 PATTERNS = ("/", "x", ".", "\\", "+")
 GRID = "rgba(128,128,128,0.25)"
