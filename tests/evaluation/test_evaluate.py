@@ -11,6 +11,7 @@ import pytest
 
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SchemaError, SettingsError
+from fairsynth.evaluation import equal_rates
 from fairsynth.evaluation.evaluate import evaluate
 from fairsynth.evaluation.result import Evaluation
 from fairsynth.metrics import fairness
@@ -109,6 +110,22 @@ def test_trap_1_the_constant_predictor_is_reported_and_flagged(good: Evaluation)
     assert good.value("auroc", "constant") == good.value("balanced_accuracy", "constant") == 0.5
     assert "useless" in good.score("dpr", "constant").note
     assert good.score("dpr").note is None or "useless" not in good.score("dpr").note
+
+
+def test_trap_1_parity_is_measured_at_the_real_rate_as_well(
+    good: Evaluation, train: Table, test: Table
+) -> None:
+    share = train.favorable().mean()
+    probability = good.artifacts["predictions"]["synthetic"]["lightgbm"][:, 1]
+    chosen = equal_rates.favored(probability, share)
+    assert chosen.mean() == pytest.approx(share, abs=0.01)
+    assert probability[chosen].min() > probability[~chosen].max()
+    expected = fairness.demographic_parity_ratio(chosen, test.groups(["sex"]).codes)
+    score = good.score("dpr_at_real_rate", model="lightgbm", attribute="sex")
+    assert score.value == pytest.approx(expected)
+    assert score.low <= score.value <= score.high
+    assert good.value("dpr_at_real_rate", "constant", attribute="sex") == 1.0
+    assert "100% by ties" in good.score("dpr_at_real_rate", "constant", attribute="sex").note
 
 
 def test_trap_1_auroc_is_of_probabilities(good: Evaluation, test: Table) -> None:

@@ -102,6 +102,7 @@ def scored() -> Callable[..., Evaluation]:
     sections = {
         "dpr": "fairness",
         "eor": "fairness",
+        "dpr_at_real_rate": "fairness",
         "selection_rate": "fairness",
         "ftu": "fairness",
         "label_rate": "table_fairness",

@@ -183,9 +183,29 @@ def test_deciding_little_calls_for_care(scored):
     answer = verdict(scored(*entries)).tables[0].answer("fair")
     assert answer.level == "caution"
     assert "decide little" in answer.reasons[0].text
-    nothing = verdict(scored(*change(GOOD, "balanced_accuracy", "synthetic", 0.54))).tables[0]
+    entries = change(change(GOOD, "balanced_accuracy", "synthetic", 0.54), "auroc", "synthetic", 0.56)
+    nothing = verdict(scored(*entries)).tables[0]
     assert nothing.answer("fair").level == nothing.answer("useful").level == "poor"
+    assert "decides nothing" in nothing.headline
     assert len(nothing.disguises) == 1
+
+
+def test_a_model_that_ranks_people_is_not_said_to_decide_nothing(scored):
+    """Lopsided outcomes: the threshold of one half favors nearly everybody, but AUROC is kept."""
+    entries = change(GOOD, "balanced_accuracy", "synthetic", 0.52)
+    table = verdict(scored(*entries)).tables[0]
+    assert table.answer("fair").level == "caution"
+    assert "AUROC 0.84" in table.answer("fair").reasons[0].text
+    assert table.answer("useful").level == "good"
+    assert table.disguises == ()
+    assert "decides nothing" not in table.headline
+
+
+@pytest.mark.parametrize(("value", "level"), [(0.9, "caution"), (0.7, "caution"), (0.5, "poor")])
+def test_who_decides_little_is_judged_at_the_real_rate(scored, value, level):
+    equal = ("dpr_at_real_rate", "synthetic", value)
+    assert levels(scored(*change(GOOD, "balanced_accuracy", "synthetic", 0.52), equal))["fair"] == level
+    assert levels(scored(*GOOD, equal))["fair"] == "good"
 
 
 def test_a_rare_outcome_is_not_taken_for_a_constant(scored):

@@ -107,7 +107,7 @@ def _classification(context: Context, source: str, by_model: dict[str, Floats], 
                 )
 
 
-def _joint_counts(favorable: Bools, decision: dict[str, Bools], groups: Ints, size: int) -> Ints:
+def joint_counts(favorable: Bools, decision: dict[str, Bools], groups: Ints, size: int) -> Ints:
     """Count people by group, outcome and the decisions of all models at once.
 
     Returns
@@ -123,7 +123,7 @@ def _joint_counts(favorable: Bools, decision: dict[str, Bools], groups: Ints, si
     return np.bincount(cell, minlength=size * 2 * width).reshape(size, 2, width).astype(np.int64)
 
 
-def _of_model(counts: Ints, index: int, models: int) -> Ints:
+def of_model(counts: Ints, index: int, models: int) -> Ints:
     """Reduce joint counts (..., 2, 2 ** models) to the confusion (..., 2, 2) of one model."""
     split = counts.reshape(*counts.shape[:-1], 2**index, 2, 2 ** (models - index - 1))
     return split.sum(axis=(-3, -1))
@@ -139,11 +139,11 @@ def _utility(
 ) -> None:
     names, n = list(probability), len(favorable)
     values = {m: utility.binary_scores(favorable, probability[m], predicted=decision[m]) for m in names}
-    counts = _joint_counts(favorable, decision, np.zeros(n, dtype=np.int64), 1)[0]
+    counts = joint_counts(favorable, decision, np.zeros(n, dtype=np.int64), 1)[0]
     drawn = fairness.bootstrap_counts(counts, context.depth.draws, context.rng("utility"))
     samples: dict[str, dict[str, Floats]] = {}
     for i, m in enumerate(names):
-        confusion = _of_model(drawn, i, len(names))
+        confusion = of_model(drawn, i, len(names))
         samples[m] = utility.confusion_scores(confusion)
         samples[m]["selection_rate"] = confusion[..., 1].sum(axis=-1) / confusion.sum(axis=(-2, -1))
         samples[m]["auroc"] = utility.bootstrap_auroc(favorable, probability[m], people)
@@ -201,15 +201,15 @@ def _group_fairness(
     label: str | None = None,
 ) -> None:
     names, size = list(decision), len(groups.names)
-    counts = _joint_counts(favorable, decision, groups.codes, size)
+    counts = joint_counts(favorable, decision, groups.codes, size)
     drawn = fairness.bootstrap_counts(counts, context.depth.draws, context.rng("fairness"))
     n_of = counts.sum(axis=(1, 2))
     large = n_of >= context.minimum_group
     # One tiny joint group must not decide the headline; of single attributes every group counts.
     kept = large if joint and large.sum() >= 2 else n_of > 0
     said = _group_note(context, groups, n_of, kept)
-    confusion = [_of_model(counts, i, len(names)) for i in range(len(names))]
-    samples = [_of_model(drawn, i, len(names)) for i in range(len(names))]
+    confusion = [of_model(counts, i, len(names)) for i in range(len(names))]
+    samples = [of_model(drawn, i, len(names)) for i in range(len(names))]
     where: dict[str, Any] = {"source": source, "attribute": groups.attribute, "label": label}
     # fairlearn has the last word on the values; the draws of the bootstrap need the counts' speed.
     parities = [fairness.parity(c[kept]) | fairness.parity_by_fairlearn(c[kept]) for c in confusion]

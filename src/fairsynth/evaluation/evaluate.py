@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
-from fairsynth.evaluation import decisions, interventions, people, quality, rows
+from fairsynth.evaluation import decisions, equal_rates, interventions, people, quality, rows
 from fairsynth.evaluation.context import DEPTHS, Context, Depth
 from fairsynth.evaluation.downstream import MODELS, RIDGE, Downstream, Task, named_for
 from fairsynth.evaluation.features import fingerprint
@@ -151,6 +151,7 @@ def _run(context: Context, seconds: dict[str, float]) -> None:
 
     timed("train models", decisions.train_models)
     timed("decisions", decisions.score_decisions)
+    timed("equal rates", equal_rates.score_equal_rates)
     timed("flips", interventions.score_flips)
     timed("importances", interventions.score_importances)
     timed("table", rows.score_table_fairness)

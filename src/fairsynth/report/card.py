@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NOT_STATED = "Not stated by the makers."
 #: Metrics of the card, besides the ratio of the criterion for every attribute.
 METRICS = (
+    "dpr_at_real_rate",
     "auroc",
     "r2",
     "accuracy",

@@ -84,22 +84,34 @@ def decides_nothing(found: Findings, source: str) -> Reason | None:
     if value is None or real_value is None or real_value - coin < SOMETHING_TO_LOSE:
         return None
     kept = (value - coin) / (real_value - coin)
-    if kept < NOTHING_LEFT:
-        text = f"Models trained on it hardly do better than a coin (balanced accuracy {value:.2f}): {moral}"
-    elif kept < LITTLE_LEFT:
-        text = (
-            f"Models trained on it tell people apart much less than those trained on real rows (balanced accuracy "
-            f"{value:.2f} against {real_value:.2f}): part of their fairness is that they decide little."
-        )
-    else:
+    if kept >= LITTLE_LEFT:
         return None
-    return Reason(
-        "poor" if kept < NOTHING_LEFT else "caution",
-        text,
-        "What balanced accuracy has over a coin, as a share of what training on real rows gives: poor under "
-        f"{NOTHING_LEFT:g}, with care under {LITTLE_LEFT:g}.",
-        "balanced_accuracy",
+    rule = (
+        "What balanced accuracy has over a coin, as a share of what training on real rows gives: with care under "
+        f"{LITTLE_LEFT:g}, and poor under {NOTHING_LEFT:g} if AUROC keeps no more than that share, either."
     )
+    ranking, ranked = _ranking_kept(found, source), found.value("auroc", source)
+    if kept < NOTHING_LEFT and (ranking is None or ranking < NOTHING_LEFT):
+        text = f"Models trained on it hardly do better than a coin (balanced accuracy {value:.2f}): {moral}"
+        return Reason("poor", text, rule, "balanced_accuracy")
+    text = (
+        f"Models trained on it decide little at the usual threshold of one half (balanced accuracy {value:.2f} "
+        f"against {real_value:.2f} trained on real rows)"
+    )
+    if rate is not None and real_rate is not None:
+        text += f": they favor {_percent(rate)} of people, against {_percent(real_rate)}"
+    text += ". Part of their fairness is that they decide little"
+    if ranking is not None and ranked is not None and ranking >= NOTHING_LEFT:
+        text += f"; but they do tell people apart (AUROC {ranked:.2f}), so another threshold decides more"
+    return Reason("caution", f"{text}.", rule, "balanced_accuracy")
+
+
+def _ranking_kept(found: Findings, source: str) -> float | None:
+    """Return the share of the real models' edge over a coin in AUROC that is left."""
+    value, real = (found.value("auroc", s) for s in (source, "real"))
+    if value is None or real is None or real - 0.5 < SOMETHING_TO_LOSE:
+        return None
+    return (value - 0.5) / (real - 0.5)
 
 
 def _selection_rate(found: Findings, source: str) -> float | None:
@@ -229,6 +241,12 @@ def fair(found: Findings, source: str, ratio: str) -> list[Reason]:
             )
             reasons.append(_band("prediction_gap", gap.value, text, "distribution_gap"))
     main = found.main_attribute
+    little = decides_nothing(found, source)
+    equal = found.get(f"{ratio}_at_real_rate", source, attribute=main)
+    if equal is not None and equal.value is not None:
+        reasons.append(
+            _equal_rate(found, equal, ratio, judged=little is not None and little.level == "caution")
+        )
     for other in RATIO_OF.values():
         value, real = (found.value(other, s, attribute=main) for s in (source, "real"))
         if other != ratio and value is not None:
@@ -247,6 +265,22 @@ def fair(found: Findings, source: str, ratio: str) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _equal_rate(found: Findings, score: Score, ratio: str, *, judged: bool) -> Reason:
+    """Tell the ratio at the real share of favorable outcomes; it counts where models decide little else."""
+    assert score.value is not None
+    real = found.value(score.metric, "real", attribute=score.attribute)
+    text = (
+        f"With as many people favored as are favorable among the real rows, the {_label(ratio).lower()} by "
+        f"{score.attribute} is {score.value:.2f}"
+    )
+    if score.low is not None and score.high is not None:
+        text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
+    text += f", against {real:.2f} trained on real rows." if real is not None else "."
+    if not judged:
+        return Reason("info", text, metric=score.metric)
+    return _band("fairness_ratio", score.value, text, score.metric)
 
 
 def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: str) -> Reason:

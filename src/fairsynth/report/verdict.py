@@ -145,8 +145,9 @@ REPEATS = 0.5
 #: The rules that no single limit holds, in words.
 OTHER_RULES: tuple[str, ...] = (
     f"A table is not fair when models trained on it decide nothing: they favor fewer than {ONE_DECISION:.0%} of "
-    f"people, or all but so many, or keep less than {NOTHING_LEFT:g} of the real model's edge over a coin in "
-    f"balanced accuracy. Under {LITTLE_LEFT:g} it calls for care.",
+    f"people, or all but so many, or keep less than {NOTHING_LEFT:g} of the real model's edge over a coin both in "
+    f"balanced accuracy and in AUROC. Under {LITTLE_LEFT:g} in balanced accuracy it calls for care, and the ratio is "
+    "judged a second time with as many people favored as are favorable among the real rows.",
     f"It is not fair when it is more than {WORSE_THAN_REAL:g} less fair than the real rows, and the interval with "
     "it.",
     f"It is not fair when only its labels are: in parity ({FOUR_FIFTHS:g}), at least {PARITY_GAINED:g} more than "
