@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from fairsynth.evaluation.result import Score
 from fairsynth.report.findings import Findings, source_label
@@ -13,6 +14,7 @@ from fairsynth.report.verdict import (
     FOUR_FIFTHS,
     LARGE_GROUP,
     LITTLE_LEFT,
+    LOST_PAIR,
     MOSTLY_COPIES,
     NOTHING_LEFT,
     ONE_DECISION,
@@ -293,6 +295,8 @@ def _ratio(found: Findings, score: Score, ratio: str, source: str, attribute: st
     if score.low is not None and score.high is not None:
         text += f" (95 % interval {score.low:.2f} to {score.high:.2f})"
     text += f", against {real:.2f} trained on real rows." if real is not None else "."
+    if score.note and (tiny := re.search(r"rests on groups of fewer than \d+ people: [^;]+", score.note)):
+        text += f" It {tiny.group()}."
     large = _among_large(found, ratio, source, attribute)
     small = large is not None and large > value + 0.02
     if small and large is not None:
@@ -387,6 +391,16 @@ def faithful(found: Findings, source: str) -> list[Reason]:
         beside = f", where real hold-out rows differ by {base:.3f}" if base is not None else ""
         text = f"The strength of association between columns differs by {pairs:.3f} on average{beside}."
         reasons.append(_band("pairs", pairs - (base or 0.0), text, "correlation_difference"))
+    changes = [
+        (abs(s.value - real), s.value, real, s.column)
+        for s in found.select("pair_association", source=source)
+        if s.value is not None
+        and (real := found.value("pair_association", "real", column=s.column)) is not None
+    ]
+    if changes and max(changes)[0] >= LOST_PAIR:
+        _, here, real, pair = max(changes)
+        text = f"The pair that differs most is {pair}: its association is {here:.2f}, among the real rows {real:.2f}."
+        reasons.append(Reason("info", text, metric="pair_association"))
     return reasons
 
 

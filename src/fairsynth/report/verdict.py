@@ -139,6 +139,8 @@ LARGE_GROUP = 100
 UNRELATED = 0.53
 #: The AUC with which it must be guessed among the real rows for that to be remarkable.
 READABLE = 0.6
+#: A change of one pair's association that is worth a note.
+LOST_PAIR = 0.2
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
 REPEATS = 0.5
 
