@@ -154,7 +154,7 @@ class FairVAE(Generator):
         penalty_weight: float = 5.0,
         beta: float = 1.0,
         label_weight: float = 10.0,
-        contrast_weight: float = 2.0,
+        contrast_weight: float = 5.0,
         calibrate: bool = True,
         epochs: float = 40,
         batch_size: int = 1024,
