@@ -71,7 +71,9 @@ def altered(real: tuple[Table, Table]) -> dict[str, Table]:
     cents = fresh.frame.with_columns(pl.col("income") * 100)
     constant = fresh.frame.with_columns(pl.lit("no").cast(own["approve"].dtype).alias("approve"))
     shuffled = fresh.frame.with_columns(pl.col("sex").shuffle(seed=3))
+    no_women = fresh.frame.filter(pl.col("sex") == "man")
     frames = {
+        "no women": no_women,
         "fresh": fresh.frame,
         "copy": own,
         "constant": constant,

@@ -48,6 +48,8 @@ def test_a_fresh_sample_is_useful_faithful_and_private_but_as_biased_as_the_worl
 @pytest.mark.parametrize(
     ("name", "question", "words"),
     [
+        ("no women", "fair", "Nobody in it belongs to woman (sex;"),
+        ("no women", "faithful", "Nobody in it belongs to woman"),
         ("copy", "private", "copies of real people's rows (100.0 %"),
         ("constant", "fair", "decides nothing"),
         ("constant", "useful", "decides nothing"),

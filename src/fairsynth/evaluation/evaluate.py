@@ -102,6 +102,11 @@ def evaluate(
         )
     test = _aligned(train, test, "test")
     drawn = _synthetic(train, synthetic)
+    for source, tables in drawn.items():
+        if (few := min(map(len, tables))) < 2 * work.folds:
+            raise DataError(
+                f"The {source} rows are {few}; at least {2 * work.folds} are needed to judge anything by."
+            )
     task = Task.of(train.schema)
     _check_tables(train, test, task, admissible)
     downstream = Downstream(train.schema, train.frame, task)

@@ -14,6 +14,7 @@ from fairsynth.report.verdict import (
     FOUR_FIFTHS,
     LARGE_GROUP,
     LITTLE_LEFT,
+    LOST_GROUP,
     LOST_PAIR,
     MOSTLY_COPIES,
     NOTHING_LEFT,
@@ -163,6 +164,24 @@ def repeats_itself(found: Findings, source: str) -> Reason | None:
         f"It says the same again and again: only {_percent(value)} of its rows are distinct.",
         f"Poor when the share of distinct rows is under {REPEATS:g} of that of real rows.",
         "distinct_share",
+    )
+
+
+def lost_groups(found: Findings, source: str) -> Reason | None:
+    """Detect groups of the sensitive columns that the table has nobody of."""
+    lost = []
+    for attribute in found.single_attributes:
+        own = {s.group: s.value for s in found.select("group_share", source=source, attribute=attribute)}
+        for s in found.select("group_share", source="real", attribute=attribute):
+            if own and s.group and s.value and s.value >= LOST_GROUP and not own.get(s.group):
+                lost.append(f"{s.group} ({attribute}; {_percent(s.value)} of the real rows)")
+    if not lost:
+        return None
+    return Reason(
+        "poor",
+        f"Nobody in it belongs to {', '.join(lost)}: models trained on it have never seen these people.",
+        f"Poor when a group of at least {LOST_GROUP:.0%} of the real rows has no row.",
+        "group_share",
     )
 
 

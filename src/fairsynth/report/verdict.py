@@ -139,6 +139,8 @@ LARGE_GROUP = 100
 UNRELATED = 0.53
 #: The AUC with which it must be guessed among the real rows for that to be remarkable.
 READABLE = 0.6
+#: A group with this share of the real rows may not be absent.
+LOST_GROUP = 0.02
 #: A change of one pair's association that is worth a note.
 LOST_PAIR = 0.2
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
@@ -159,7 +161,8 @@ OTHER_RULES: tuple[str, ...] = (
     f"An interval that reaches below {FOUR_FIFTHS:g}, and direct use of the attribute beyond {DIRECT_USE:g}, call "
     "for care.",
     f"It is not faithful when it has under {REPEATS:g} of the distinct rows that real tables have, or when groups "
-    f"changed places by more than {SWAP_GAP:g}.",
+    f"changed places by more than {SWAP_GAP:g}. Neither fair nor faithful is one without anybody of a group that "
+    f"makes up {LOST_GROUP:.0%} of the real rows.",
     f"An attribute that has nothing to do with the other columns (AUC up to {UNRELATED:g}, real at least "
     f"{READABLE:g}) calls for care.",
     f"It is not private, whatever else, when {MOSTLY_COPIES:g} of its rows are copies beyond chance.",
@@ -221,7 +224,7 @@ class TableVerdict:
         Fair, useful, faithful, private, in this order.
     disguises : tuple of Reason
         Ways in which good numbers of this table deceive: a model that decides nothing, parity in
-        the table alone, copied rows, one row over and over, groups that changed places.
+        the table alone, copied rows, one row over and over, groups that are absent or changed places.
     """
 
     source: str
@@ -316,16 +319,19 @@ def verdict(evaluation: Evaluation | Findings) -> Verdict:
         hollow_model = nothing is not None and nothing.level == "poor"
         hollow = rules.hollow_parity(found, source, RATIO_OF[criterion])
         repeats = rules.repeats_itself(found, source)
+        lost = rules.lost_groups(found, source)
         copies = rules.copied_rows(found, source)
         swapped = rules.swapped_groups(found, source)
         unrelated = rules.unrelated_attribute(found, source)
         answers = (
-            _answer("fair", [nothing, hollow, *rules.fair(found, source, RATIO_OF[criterion])]),
+            _answer("fair", [nothing, lost, hollow, *rules.fair(found, source, RATIO_OF[criterion])]),
             _answer("useful", [nothing if hollow_model else None, *rules.useful(found, source)]),
-            _answer("faithful", [repeats, swapped, unrelated, *rules.faithful(found, source)]),
+            _answer("faithful", [repeats, lost, swapped, unrelated, *rules.faithful(found, source)]),
             _answer("private", [copies, *rules.private(found, source)]),
         )
-        disguises = tuple(r for r in (copies, repeats, nothing, swapped, hollow) if r and r.level == "poor")
+        disguises = tuple(
+            r for r in (copies, repeats, nothing, lost, swapped, hollow) if r and r.level == "poor"
+        )
         tables.append(TableVerdict(source, answers, disguises))
     return Verdict(tuple(tables), criterion, asked in RATIO_OF)
 
