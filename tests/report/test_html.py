@@ -167,10 +167,10 @@ def test_metrics_nobody_has_heard_of_are_shown():
 
 def test_comparison_names_every_table(compared):
     read = Reader(render_html(compared, projections=("pca",)))
-    for name in ("fresh", "copy", "constant", "shuffled", "repeated", "swapped", "cents"):
+    for name in ("fresh", "copy", "constant", "shuffled", "repeated", "swapped", "cents", "no women"):
         assert re.search(rf"\b{name}\b", read.text)
-    assert "7 synthetic tables compared" in read.text
-    assert len([a for a in read.all("article")]) == 7
+    assert "8 synthetic tables compared" in read.text
+    assert len([a for a in read.all("article")]) == 8
 
 
 EVIL = "</script><script>alert(1)</script>"

@@ -198,7 +198,7 @@ def parity(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, Floats]:
     ``predictive_parity_*``            the same for P(y=1 | ŷ=1, g) (Chouldechova 2017)
     =================================  ==============================================================
 
-    The first four are fairlearn's definitions.
+    The first four are fairlearn's definitions; :func:`parity_by_fairlearn` asks fairlearn itself.
     """
     c = np.asarray(confusion, dtype=np.float64)
     if minimum > 1:
