@@ -29,9 +29,17 @@ def run(
     runs = []
     for seed in range(seeds):
         runs += one_seed(train, test, seed, criterion, strength, depth, model)
-        print(seed, {r["source"]: {k: round(v, 3) for k, v in r["scores"].items()} for r in runs[-3:]}, flush=True)
+        print(
+            seed,
+            {r["source"]: {k: round(v, 3) for k, v in r["scores"].items()} for r in runs[-3:]},
+            flush=True,
+        )
     attributes = "-".join(train.schema.sensitive)
-    suffix = "" if (criterion, strength, model) == ("demographic_parity", 1.0, "fairvae") else f"-{criterion}-{strength}"
+    suffix = (
+        ""
+        if (criterion, strength, model) == ("demographic_parity", 1.0, "fairvae")
+        else f"-{criterion}-{strength}"
+    )
     suffix += "" if model == "fairvae" else f"-{model}"
     body = {
         "dataset": name,
@@ -71,7 +79,12 @@ def one_seed(
     evaluation = fs.evaluate(train, test, tables, seed=seed, depth=depth)
     seconds = {"fit": round(fitted, 1), "distil": round(distilled, 1)}
     found = [
-        {"source": source, "seed": seed, "seconds": seconds, "scores": scores(evaluation, train, f"synthetic:{source}")}
+        {
+            "source": source,
+            "seed": seed,
+            "seconds": seconds,
+            "scores": scores(evaluation, train, f"synthetic:{source}"),
+        }
         for source in tables
     ]
     found.append({"source": "real", "seed": seed, "scores": scores(evaluation, train, "real")})
@@ -99,7 +112,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     for source in dict.fromkeys(run["source"] for run in runs):
         own = [run["scores"] for run in runs if run["source"] == source]
         told[source] = {
-            metric: [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, 4)]
+            metric: [
+                round(float(np.mean(values)), 4),
+                round(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, 4),
+            ]
             for metric in own[0]
             if (values := [scores[metric] for scores in own if metric in scores])
         }
