@@ -53,7 +53,9 @@ def at_strength(proxies: tuple[Table, Table]) -> Callable[[float], FairVAE]:
 
     def get(strength: float) -> FairVAE:
         if strength not in models:
-            models[strength] = FairVAE(fairness=Fairness(strength=strength), epochs=40).fit(proxies[0])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(fairvae, "MIN_STEPS", 400)
+                models[strength] = FairVAE(fairness=Fairness(strength=strength)).fit(proxies[0])
         return models[strength]
 
     return get
