@@ -526,8 +526,11 @@ def test_card_and_metadata_say_what_they_were_told_and_no_more(
     assert judged["rai:dataBiases"][0].startswith("Do models trained on this table")
     assert json.loads((tmp_path / "r.card.json").read_text())["intended_use"] == "Teaching"
     assert "Teaching" in (tmp_path / "r.card.md").read_text()
-    run(*judging, "--synthetic", rows, "-o", tmp_path / "bare.html", "--no-card")
+    bare = ["-o", tmp_path / "bare.html", "--no-card", "--json", tmp_path / "s.json"]
+    run(*judging, "--synthetic", rows, *bare, "--admissible", "job", "--minimum-group", 20, "--repeats", 2)
     assert not (tmp_path / "bare.card.md").exists()
+    meta = json.loads((tmp_path / "s.json").read_text())["meta"]
+    assert (meta["admissible"], meta["minimum_group"], meta["seeds"]) == (["job"], 20, [0, 1])
     for wrong, words in (
         (["--about", "mood=good"], "mood"),
         (["--about", "published=yesterday"], "YYYY-MM-DD"),

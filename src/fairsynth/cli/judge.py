@@ -98,6 +98,18 @@ def evaluate(
             help="Model to train on the rows: lightgbm, logistic_regression, random_forest. [default: all]",
         ),
     ] = None,
+    admissible: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--admissible", metavar="COL", help="Column whose levels may differ: parity within them is added."
+        ),
+    ] = None,
+    minimum_group: Annotated[
+        int,
+        typer.Option(
+            "--minimum-group", metavar="N", min=1, help="People a joint group needs to decide a headline."
+        ),
+    ] = 100,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the models.")] = 2,
     edges: EdgesOption = None,
     domain: DomainOption = None,
@@ -151,6 +163,8 @@ def evaluate(
             seed=seed,
             depth="quick" if quick else depth,
             repeats=repeats,
+            admissible=tuple(admissible or ()),
+            minimum_group=minimum_group,
             threads=threads,
             generator_info=meta,
             progress=progress,
