@@ -20,7 +20,7 @@ def people(seed: int, n: int = 600, groups: int = 3) -> tuple[np.ndarray, np.nda
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_parity_metrics_are_fairlearns(seed: int, groups: int) -> None:
     fl = pytest.importorskip("fairlearn.metrics")
     y, p, g = people(seed, groups=groups)
@@ -143,7 +143,7 @@ def test_the_bootstrap_over_counts_is_the_bootstrap_over_rows() -> None:
     slow = []
     for _ in range(1500):
         i = rng.integers(len(y), size=len(y))
-        slow.append(fairness.demographic_parity_ratio(p[i], g[i]))
+        slow.append(float(fairness.parity(fairness.confusion_by_group(p[i], p[i], g[i]))["dpr"]))
     assert np.mean(fast) == pytest.approx(np.mean(slow), abs=0.01)
     assert np.std(fast) == pytest.approx(np.std(slow), rel=0.1)
 
