@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -334,13 +335,13 @@ def test_no_single_persons_number_is_remembered(seed: int, places: int, size: fl
     encoder = TableEncoder.learn(table)
     part = encoder.states[0]
     assert isinstance(part, NumberStates)
-    told = json.dumps(encoder.to_json())
+    told = set(re.findall(r"[-+.\de]+", json.dumps(encoder.to_json())))
     scale = round(1 / part.step) if part.step else 1
     held = {round(v / scale, 12) for v in (*part.atoms, *part.edges)}
     unique, counts = np.unique(values, return_counts=True)
     single = unique[counts == 1]
     assert not held & {round(float(v), 12) for v in single}
-    assert not [v for v in single if repr(float(v)) in told or (part.step and f"{v * scale:.1f}," in told)]
+    assert not [v for v in single if repr(float(v)) in told or (part.step and f"{v * scale:.1f}" in told)]
     assert len(part.atoms) == 1, "what 30 rows share is remembered"
 
 
