@@ -66,7 +66,7 @@ _tables: dict[str, Table] = {}
 _models: dict[tuple[str, str], Generator | CapabilityError] = {}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _quick_defaults() -> Iterator[None]:
     """Let what a generator trains on its way (a teacher with default settings) be quick, too."""
     before = fairvae.MIN_STEPS, fairvae.FairVAE.__init__.__kwdefaults__["epochs"]
