@@ -22,11 +22,13 @@ def main() -> None:
         command.add_argument("--criterion", default="demographic_parity")
     speed = what.add_parser("speed", help="seconds, rows a second, memory")
     speed.add_argument("--many", type=int, default=20_000_000)
+    what.add_parser("evaluation", help="seconds and memory of the evaluation")
     what.add_parser("penalty", help="cost of a step of each penalty")
     what.add_parser("tables", help="print what was measured as Markdown")
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
+    from benchmarks import evaluation as evaluations
     from benchmarks import penalty, tables
     from benchmarks import quality as qualities
     from benchmarks import speed as speeds
@@ -40,6 +42,8 @@ def main() -> None:
         dials.run(chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion)
     elif chosen.what == "speed":
         speeds.run(many=chosen.many)
+    elif chosen.what == "evaluation":
+        evaluations.run()
     elif chosen.what == "penalty":
         penalty.run()
     elif chosen.what == "tables":
@@ -47,6 +51,7 @@ def main() -> None:
     else:
         speeds.run()
         penalty.run()
+        evaluations.run()
         for name, column in (("adult", "sex"), ("compas", "race"), ("german", "sex")):
             qualities.run(name, [column], seeds=5, criterion="demographic_parity", strength=1.0, depth="core")
         dials.run("adult", ["sex"], seeds=2, criterion="demographic_parity")

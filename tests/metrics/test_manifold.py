@@ -27,6 +27,18 @@ def naive_prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_published_package_agrees_where_it_is_right(seed: int) -> None:
+    """`prdc` of Naeem et al. (2020), on rows without ties."""
+    prdc = pytest.importorskip("prdc", reason="the package prdc is not installed; it is in the extra dev")
+    rng = np.random.default_rng(seed)
+    real, fake = rng.normal(size=(400, 4)), rng.normal(0.3, 1.2, size=(300, 4))
+    expected = prdc.compute_prdc(real.astype(np.float32), fake.astype(np.float32), nearest_k=5)
+    found = density_coverage(real, fake, k=5)
+    for name in ("precision", "recall", "density", "coverage"):
+        assert getattr(found, name) == pytest.approx(expected[name], abs=0.01)
+
+
 @given(st.integers(0, 10_000), st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
 def test_density_and_coverage_are_the_published_ones_without_ties(seed: int, k: int) -> None:
