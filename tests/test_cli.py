@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from fairsynth import bundle
 from fairsynth.cli import app
 from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
@@ -605,7 +606,7 @@ def test_an_interrupted_sample_leaves_nothing(models: Path, tmp_path: Path) -> N
 
 
 def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, models: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle, the same command again: the very file that an undisturbed fit writes."""
+    """SIGKILL in the middle, the same command again: the model that an undisturbed fit writes."""
     out = tmp_path / "teacher.fairsynth"
     command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o", out)
     running = process(*command, before="import fairsynth.nn.training as training; training.SAVE_EVERY = 0.0")
@@ -615,7 +616,14 @@ def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, models: Path, tmp_
     running.communicate()
     assert not out.exists()
     assert "goes on from there" in run(*command).stderr
-    assert out.read_bytes() == (models / "teacher.fairsynth").read_bytes()
+    # Not byte by byte: on a busy machine the linear algebra may add up in another order.
+    resumed, undisturbed = (bundle.read(path) for path in (out, models / "teacher.fairsynth"))
+    assert resumed.manifest == undisturbed.manifest
+    assert resumed.documents == undisturbed.documents
+    assert set(resumed.tensors) == set(undisturbed.tensors)
+    for name, value in undisturbed.tensors.items():
+        near = np.allclose(resumed.tensors[name], value, atol=1e-3 if name.startswith("net.") else 0.05)
+        assert near, name
     assert files_in(tmp_path) == ["teacher.fairsynth"]
 
 
