@@ -240,6 +240,12 @@ class TableWriter:
             raise
         return self
 
+    def discard(self) -> None:
+        """Leave nothing behind: for an interruption between the opening of the file and the ``with`` block."""
+        if self._sink is not None:
+            self.__exit__(KeyboardInterrupt, None, None)
+        self._temporary.unlink(missing_ok=True)
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of a batch, of the types of `arrow_schema`."""
         if self._sink is None:

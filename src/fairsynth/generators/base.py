@@ -321,11 +321,16 @@ class Generator(BaseEstimator, ABC):
 
         self._fitted()
         batches = self.iter_batches(n, seed=seed, where=where, sensitive=sensitive)
-        with TableWriter(path, self.schema_) as writer, closing(batches):
-            for batch in batches:
-                writer.write(batch)
-                if progress is not None:
-                    progress(Step("sample", writer.rows, n))
+        writer = TableWriter(path, self.schema_)
+        try:
+            with writer, closing(batches):
+                for batch in batches:
+                    writer.write(batch)
+                    if progress is not None:
+                        progress(Step("sample", writer.rows, n))
+        except BaseException:
+            writer.discard()
+            raise
 
     def _blocks(
         self, n: int, seed: int | None, where: Mapping[str, Any] | None, sensitive: Mix, finish: Any = None
