@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from fairsynth.data.canonical import level_text
-from fairsynth.data.encoding import grid_step
+from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, grid_step
 from fairsynth.data.schema import Schema
-from fairsynth.errors import DataError
+from fairsynth.errors import CapabilityError, DataError
 
 
 def canonical_value(value: Any, schema: Schema, name: str) -> Any:
@@ -87,3 +89,36 @@ def _microseconds(value: Any) -> float:
         value = datetime(value.year, value.month, value.day)
     since = value.replace(tzinfo=UTC) if value.tzinfo is None else value
     return float((since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+
+
+def wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) -> np.ndarray:
+    """Return which states of a column a value may come from, bool ``(size,)``."""
+    wanted = np.zeros(states.size, dtype=bool)
+    if value is None:
+        if not states.missing:
+            raise CapabilityError(
+                f"where: no value of {states.name!r} was missing, so missing cannot be asked for."
+            )
+        wanted[-1] = True
+    elif isinstance(states, LevelStates):
+        wanted[states._state_of_level[column.group_names().index(value)]] = True
+    else:
+        wanted[states.states_of(np.array([value]))[0]] = True
+    return wanted
+
+
+def shares_state(states: LevelStates | NumberStates, value: Any, column: Any) -> bool:
+    """Whether a level shares its state with others."""
+    if not isinstance(states, LevelStates) or not states.order or value is None:
+        return False
+    return int(states._state_of_level[column.group_names().index(value)]) >= MAX_LEVELS
+
+
+def with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:
+    """Set columns to the value asked for: their rows were drawn from the state that holds it."""
+    columns = []
+    for name, value in exact.items():
+        dtype = frame[name].dtype
+        literal = pl.lit(value) if isinstance(value, str) or dtype == pl.Float64 else pl.lit(int(value))
+        columns.append(literal.cast(dtype).alias(name))
+    return frame.with_columns(columns)

@@ -7,10 +7,10 @@ cannot come back into the label through the decoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, Table
 from fairsynth.data.schema import MISSING_LEVEL
 from fairsynth.errors import CapabilityError, DataError
 from fairsynth.generators.base import Request
+from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.nn.decoders import Decoder
 
@@ -208,14 +209,14 @@ class LatentRows(nn.Module):
         layout, encoder = self.layout, self.layout.encoder
         table = groups.table
         if request.group_shares is not None:
-            table = with_group_shares(table, self._shares(request.group_shares, groups))
+            table = with_group_shares(table, asked_shares(layout, request.group_shares, groups))
         label_ok = np.ones(layout.n_labels, dtype=bool)
         group_ok = np.ones(len(groups.levels), dtype=bool)
         states: dict[int, Tensor] = {}
         exact: dict[str, float | str] = {}
         for name, value in request.where.items():
             place = encoder.index(name)
-            wanted = _wanted_states(encoder.states[place], value, encoder.schema[name])
+            wanted = wanted_states(encoder.states[place], value, encoder.schema[name])
             if place == layout.target:
                 label_ok &= wanted
             elif place in layout.sensitive and place not in layout.bands:
@@ -225,7 +226,7 @@ class LatentRows(nn.Module):
                 if place in layout.bands:
                     bands = np.unique(layout.bands[place][wanted])
                     group_ok &= np.isin(groups.levels[:, layout.sensitive.index(place)], bands)
-            if isinstance(value, float) or _shares_state(encoder.states[place], value, encoder.schema[name]):
+            if isinstance(value, float) or shares_state(encoder.states[place], value, encoder.schema[name]):
                 exact[name] = value
         label_share = table.sum(1)
         given_label = table / np.where(label_share > 0, label_share, 1)[:, None] * group_ok
@@ -243,24 +244,6 @@ class LatentRows(nn.Module):
         cumulative[:, -1] = 1.0
         flat = (cumulative + np.arange(layout.n_labels)[:, None]).ravel()
         return Prepared(torch.from_numpy(flat), torch.from_numpy(keep / keep.max()), states, exact, said)
-
-    def _shares(
-        self, wanted: dict[tuple[str, ...], float] | Literal["uniform"], groups: Groups
-    ) -> np.ndarray:
-        if wanted == "uniform":
-            return np.full(len(groups.levels), 1 / len(groups.levels))
-        names = [
-            tuple(self.layout.level_names(a)[level] for a, level in enumerate(row))
-            for row in groups.levels.tolist()
-        ]
-        unknown = [group for group, share in wanted.items() if share > 0 and group not in names]
-        if unknown:
-            raise CapabilityError(
-                f"sensitive: no row of the group {' × '.join(unknown[0])!r} was learned from; "
-                f"the groups are {', '.join(' × '.join(name) for name in names[:20])}."
-            )
-        shares = np.array([wanted.get(name, 0.0) for name in names])
-        return shares / shares.sum()
 
     @torch.inference_mode()
     def draw(
@@ -304,7 +287,7 @@ class LatentRows(nn.Module):
             want = int(np.clip((n - have) / rate * 1.1 + 64, 256, 262_144))
         lines = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         frame = self.layout.encoder.decode(lines[:, :n].numpy(), np.random.default_rng(numbers))
-        return _with_exact(frame, prepared.exact) if prepared.exact else frame
+        return with_exact(frame, prepared.exact) if prepared.exact else frame
 
     def _try(
         self, n: int, source: Source, groups: Groups, prepared: Prepared, generator: torch.Generator
@@ -337,40 +320,32 @@ class LatentRows(nn.Module):
         return lines
 
 
+def asked_shares(
+    layout: Layout, wanted: dict[tuple[str, ...], float] | Literal["uniform"], groups: Groups
+) -> np.ndarray:
+    """Return the share asked for of every learned group, float64 ``(groups,)``.
+
+    Raises
+    ------
+    CapabilityError
+        If a group is asked for that no learned row belongs to.
+    """
+    if wanted == "uniform":
+        return np.full(len(groups.levels), 1 / len(groups.levels))
+    names = [
+        tuple(layout.level_names(a)[level] for a, level in enumerate(row)) for row in groups.levels.tolist()
+    ]
+    unknown = [group for group, share in wanted.items() if share > 0 and group not in names]
+    if unknown:
+        raise CapabilityError(
+            f"sensitive: no row of the group {' × '.join(unknown[0])!r} was learned from; "
+            f"the groups are {', '.join(' × '.join(name) for name in names[:20])}."
+        )
+    shares = np.array([wanted.get(name, 0.0) for name in names])
+    return shares / shares.sum()
+
+
 def _draw_labels(logits: Tensor, uniform: Tensor) -> Tensor:
     from fairsynth.nn.decoders import draw_states
 
     return draw_states(logits.double(), uniform.double())
-
-
-def _wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) -> np.ndarray:
-    """Return which states of a column a value may come from, bool ``(size,)``."""
-    wanted = np.zeros(states.size, dtype=bool)
-    if value is None:
-        if not states.missing:
-            raise CapabilityError(
-                f"where: no value of {states.name!r} was missing, so missing cannot be asked for."
-            )
-        wanted[-1] = True
-    elif isinstance(states, LevelStates):
-        wanted[states._state_of_level[column.group_names().index(value)]] = True
-    else:
-        wanted[states.states_of(np.array([value]))[0]] = True
-    return wanted
-
-
-def _shares_state(states: LevelStates | NumberStates, value: Any, column: Any) -> bool:
-    """Whether a level shares its state with others."""
-    if not isinstance(states, LevelStates) or not states.order or value is None:
-        return False
-    return int(states._state_of_level[column.group_names().index(value)]) >= MAX_LEVELS
-
-
-def _with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:
-    """Set columns to the value asked for: their rows were drawn from the state that holds it."""
-    columns = []
-    for name, value in exact.items():
-        dtype = frame[name].dtype
-        literal = pl.lit(value) if isinstance(value, str) or dtype == pl.Float64 else pl.lit(int(value))
-        columns.append(literal.cast(dtype).alias(name))
-    return frame.with_columns(columns)

@@ -1,0 +1,245 @@
+"""Exact `where` and asked-for group shares for any method that can draw rows of states.
+
+A method says what it can be conditioned on: nothing, the group, or the label and the group. What it can be
+conditioned on is drawn first, from a table P(y, s) cut down to the request; everything else is met by drawing more
+rows and counting those that are turned away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from fairsynth.errors import CapabilityError
+from fairsynth.generators.base import Request
+from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
+from fairsynth.generators.group_law import with_group_shares
+from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares
+
+Conditions = Literal["nothing", "group", "label and group"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a method is asked to draw.
+
+    Attributes
+    ----------
+    n : int
+        Rows.
+    labels : np.ndarray or None
+        Target state of every row, int64 ``(n,)``; None if the method draws it.
+    groups : np.ndarray or None
+        Place in `Groups.levels` of every row, int64 ``(n,)``; None if the method draws it.
+    """
+
+    n: int
+    labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+
+#: ``(cells, rng) -> states``, integers ``(all columns, n)``; lines of columns that were given are overwritten.
+Propose = Callable[[Cells, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request, turned into tables.
+
+    Attributes
+    ----------
+    table : np.ndarray
+        P(y, s) over the cells that may come, float64 ``(labels, groups)``.
+    quotas : np.ndarray or None
+        Share of each group in the rows returned ``(groups,)``, for a method that draws the group itself.
+    states : dict
+        Column → bool ``(size,)``: states that a row may take there.
+    exact : dict
+        Column → value that every row must have, where its state holds several.
+    said : str
+        The request in words.
+    """
+
+    table: np.ndarray
+    quotas: np.ndarray | None
+    states: dict[int, np.ndarray]
+    exact: dict[str, float | str]
+    said: str
+
+
+def prepare(request: Request, layout: Layout, groups: Groups, conditions: Conditions) -> Wanted:
+    """Turn a request into tables.
+
+    Parameters
+    ----------
+    request : Request
+        What the caller of `sample` asked for.
+    layout : Layout
+        Of the columns.
+    groups : Groups
+        The joint groups that were learned, with P(y, s); a method without such a table gives the real one.
+    conditions : {"nothing", "group", "label and group"}
+        What the method can be conditioned on.
+
+    Raises
+    ------
+    CapabilityError
+        If no learned group has what is asked for.
+    """
+    table = groups.table.astype(np.float64)
+    quotas = None
+    if request.group_shares is not None:
+        shares = asked_shares(layout, request.group_shares, groups)
+        table = with_group_shares(table, shares)
+        quotas = shares if conditions == "nothing" else None
+    label_ok = np.ones(layout.n_labels, dtype=bool)
+    group_ok = np.ones(len(groups.levels), dtype=bool)
+    states: dict[int, np.ndarray] = {}
+    exact: dict[str, float | str] = {}
+    for name, value in request.where.items():
+        place = layout.encoder.index(name)
+        column = layout.encoder.schema[name]
+        wanted = wanted_states(layout.encoder.states[place], value, column)
+        states[place] = wanted
+        if place == layout.target:
+            label_ok &= wanted
+        elif place in layout.bands:
+            bands = np.unique(layout.bands[place][wanted])
+            group_ok &= np.isin(groups.levels[:, layout.sensitive.index(place)], bands)
+        elif place in layout.sensitive:
+            group_ok &= wanted[groups.levels[:, layout.sensitive.index(place)]]
+        if isinstance(value, float) or shares_state(layout.encoder.states[place], value, column):
+            exact[name] = value
+    table = table * group_ok
+    if conditions == "label and group":
+        table = table * label_ok[:, None]
+    said = ", ".join(f"{name}={value}" for name, value in request.where.items())
+    if table.sum() <= 0 or (quotas is not None and (quotas * group_ok).sum() <= 0):
+        raise CapabilityError(f"where {said}: no group that was learned has such rows.")
+    if quotas is not None:
+        quotas = quotas * group_ok / (quotas * group_ok).sum()
+    return Wanted(table / table.sum(), quotas, states, exact, said or "the shares of groups asked for")
+
+
+def draw(
+    n: int,
+    propose: Propose,
+    wanted: Wanted,
+    layout: Layout,
+    groups: Groups,
+    conditions: Conditions,
+    seed: np.random.SeedSequence,
+    *,
+    least: int = 256,
+) -> pl.DataFrame:
+    """Draw canonical rows that meet a request.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    propose : callable
+        Draws rows of states; see `Propose`.
+    wanted, layout, groups, conditions
+        See `prepare`.
+    seed : SeedSequence
+        Where chance comes from.
+    least : int
+        Rows proposed at a time, at least.
+
+    Raises
+    ------
+    CapabilityError
+        If such rows are too rare.
+    """
+    rng, numbers = (np.random.default_rng(child) for child in seed.spawn(2))
+    room = None if wanted.quotas is None else _quota_rows(n, wanted.quotas)
+    found: list[np.ndarray] = []
+    have = tried = 0
+    want = n
+    while have < n:
+        lines = _propose(want, propose, wanted, layout, groups, conditions, rng)
+        meets = np.ones(lines.shape[1], dtype=bool)
+        for column, allowed in wanted.states.items():
+            meets &= allowed[lines[column]]
+        lines = lines[:, meets]
+        if room is not None:
+            lines = lines[:, _within(room, layout, groups, lines)]
+        found.append(lines)
+        have, tried = have + lines.shape[1], tried + want
+        if have < n and tried > MAX_TRIES and have * GIVE_UP * MAX_TRIES < n * tried:
+            raise CapabilityError(
+                f"where {wanted.said}: {have} such rows among {tried:,} drawn, and {n:,} are wanted; "
+                "ask for fewer, or loosen the condition."
+            )
+        if have < n and tried > GIVE_UP * MAX_TRIES:
+            raise CapabilityError(
+                f"where {wanted.said}: {have:,} of {n:,} rows among {tried:,} drawn: some of the groups asked for "
+                "hardly ever come from this model; ask for fewer rows or other shares."
+            )
+        rate = max(have / tried, 1e-4)
+        want = int(np.clip((n - have) / rate * 1.1 + 64, least, 262_144))
+    lines = np.concatenate(found, axis=1)[:, :n]
+    if room is not None:  # rows of rare groups came last
+        lines = lines[:, rng.permutation(n)]
+    frame = layout.encoder.decode(np.ascontiguousarray(lines), numbers)
+    return with_exact(frame, wanted.exact) if wanted.exact else frame
+
+
+def group_of(layout: Layout, groups: Groups, lines: np.ndarray) -> np.ndarray:
+    """Return the place in `Groups.levels` of every row of states ``(columns, n)``, -1 for a group not learned."""
+    levels = layout.group_levels(lines.T)
+    weights = np.cumprod([1, *layout.levels[:-1]])
+    lookup = np.full(int(np.prod(layout.levels)), -1, dtype=np.int64)
+    lookup[groups.levels @ weights] = np.arange(len(groups.levels))
+    return lookup[levels @ weights]
+
+
+def _propose(
+    n: int,
+    propose: Propose,
+    wanted: Wanted,
+    layout: Layout,
+    groups: Groups,
+    conditions: Conditions,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    if conditions == "nothing":
+        return propose(Cells(n), rng)
+    labels = None
+    if conditions == "group":
+        shares = wanted.table.sum(0)
+        chosen = rng.choice(len(shares), size=n, p=shares / shares.sum())
+    else:
+        cell = rng.choice(wanted.table.size, size=n, p=wanted.table.ravel())
+        labels, chosen = np.divmod(cell, wanted.table.shape[1])
+    lines = propose(Cells(n, labels, chosen), rng)
+    if labels is not None:
+        lines[layout.target] = labels
+    for a, place in enumerate(layout.sensitive):
+        if place not in layout.bands:
+            lines[place] = groups.levels[chosen, a]
+    return lines
+
+
+def _quota_rows(n: int, shares: np.ndarray) -> np.ndarray:
+    """Return whole rows of each group that sum to `n`, by largest remainders."""
+    exact = n * shares
+    rows = np.floor(exact).astype(np.int64)
+    rows[np.argsort(rows - exact, kind="stable")[: n - rows.sum()]] += 1
+    return rows
+
+
+def _within(room: np.ndarray, layout: Layout, groups: Groups, lines: np.ndarray) -> np.ndarray:
+    """Return the places of rows whose group still has room, and take that room."""
+    own = group_of(layout, groups, lines)
+    kept = []
+    for group in np.flatnonzero(room > 0):
+        places = np.flatnonzero(own == group)[: room[group]]
+        room[group] -= len(places)
+        kept.append(places)
+    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
