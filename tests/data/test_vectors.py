@@ -29,7 +29,7 @@ def test_states_come_back_from_their_vectors() -> None:
     assert coded.shape == (3000, vectors.width) and coded.dtype == np.float32
     back = vectors.decode(coded)
     # Where the last of the normal's tail is cut off a state of less than the cut may go to its neighbour.
-    assert (back.T == states).mean(0).min() > 0.999
+    assert (states == back.T).mean(0).min() > 0.999
 
 
 def test_numbers_are_standard_normal_and_missing_ones_too() -> None:
@@ -69,6 +69,14 @@ def test_order_of_values_is_order_of_vectors() -> None:
             seen = frame[name].is_not_null().to_numpy()
             rank = stats.spearmanr(frame[name].cast(float).to_numpy()[seen], coded[seen, block.number])
             assert rank.statistic > 0.98
+
+
+def test_numbers_of_few_states_can_be_blocks() -> None:
+    vectors, states = learned()
+    few = VectorEncoder.learn(vectors.encoder, states, vectors.columns, one_hot_up_to=10_000)
+    assert all(block.number is None for block in few.blocks)
+    assert few.width == sum(vectors.encoder.sizes)
+    assert (few.decode(few.encode(states, np.random.default_rng(0))).T == states).all()
 
 
 def test_shares_of_another_table_are_refused() -> None:

@@ -51,6 +51,9 @@ class VectorEncoder:
         Which of the learned columns, in this order.
     shares : sequence of np.ndarray
         Share of the rows in each state of these columns, float64 ``(size,)``, all above 0.
+    one_hot_up_to : int, default=0
+        Numbers of at most so many states are one-hot blocks as well: a dimension is a poor place for a few
+        atoms that another column determines (years of schooling beside the degree).
 
     Attributes
     ----------
@@ -60,7 +63,13 @@ class VectorEncoder:
         Dimensions in all.
     """
 
-    def __init__(self, encoder: TableEncoder, columns: Sequence[int], shares: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        encoder: TableEncoder,
+        columns: Sequence[int],
+        shares: Sequence[np.ndarray],
+        one_hot_up_to: int = 0,
+    ) -> None:
         self.encoder, self.columns = encoder, tuple(columns)
         self.shares = tuple(np.asarray(share, dtype=np.float64) for share in shares)
         sizes = [encoder.sizes[column] for column in self.columns]
@@ -73,7 +82,7 @@ class VectorEncoder:
         self._cumulative: dict[int, np.ndarray] = {}
         for column, share in zip(self.columns, self.shares, strict=True):
             states = encoder.states[column]
-            if not isinstance(states, NumberStates):
+            if not isinstance(states, NumberStates) or states.size <= one_hot_up_to:
                 blocks.append(Block(column, None, slice(at, at + states.size)))
                 at += states.size
                 continue
@@ -88,25 +97,29 @@ class VectorEncoder:
         self.blocks, self.width = tuple(blocks), at
 
     @classmethod
-    def learn(cls, encoder: TableEncoder, states: np.ndarray, columns: Sequence[int]) -> VectorEncoder:
+    def learn(
+        cls, encoder: TableEncoder, states: np.ndarray, columns: Sequence[int], one_hot_up_to: int = 0
+    ) -> VectorEncoder:
         """Learn the shares from states int ``(n, all columns)``; half a row is added to every state."""
         shares = []
         for column in columns:
             counts = np.bincount(states[:, column], minlength=encoder.sizes[column]) + 0.5
             shares.append(counts / counts.sum())
-        return cls(encoder, columns, shares)
+        return cls(encoder, columns, shares, one_hot_up_to)
 
     def to_tensor(self) -> np.ndarray:
         """Return all shares in one line, float64, for a file."""
         return np.concatenate(self.shares)
 
     @classmethod
-    def from_tensor(cls, encoder: TableEncoder, columns: Sequence[int], flat: np.ndarray) -> VectorEncoder:
+    def from_tensor(
+        cls, encoder: TableEncoder, columns: Sequence[int], flat: np.ndarray, one_hot_up_to: int = 0
+    ) -> VectorEncoder:
         """Read what `to_tensor` wrote; a ValueError says that it does not belong here."""
         ends = np.cumsum([encoder.sizes[column] for column in columns])
         if flat.ndim != 1 or len(flat) != (ends[-1] if len(ends) else 0):
             raise ValueError("the shares of the states do not fit the columns")
-        return cls(encoder, columns, np.split(flat, ends[:-1]))
+        return cls(encoder, columns, np.split(flat, ends[:-1]), one_hot_up_to)
 
     def encode(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return vectors.
