@@ -15,6 +15,7 @@ _BUILT_IN: dict[str, str] = {
     "fairvae": "fairsynth.generators.fairvae:FairVAE",
     "latent-distillation": "fairsynth.generators.latent_distillation:LatentDistillation",
     "fair4free": "fairsynth.generators.fair4free:Fair4Free",
+    "prefair": "fairsynth.generators.prefair:PreFair",
 }
 DEFAULT_GENERATOR = "fairvae"
 #: Other packages add their own generators under this entry point group.
