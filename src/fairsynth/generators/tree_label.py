@@ -1,0 +1,334 @@
+"""The label of a row from trees: its law given all other columns, and how that law is moved for each group.
+
+Few labels have scores (`trees.scores`). Of many labels, whether one is favorable has a score, and a tree says
+which one it is. A number, or many labels of which none is favorable, has a tree alone; parity then is
+the monotone map from each group's law to everyone's (Feldman et al., KDD 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.errors import CapabilityError
+from fairsynth.fairness import Fairness
+from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
+from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.margin_shift import moved
+from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
+from fairsynth.trees.bins import Bins
+from fairsynth.trees.scores import PairScores, learn_scores
+
+#: More labels than this have no scores of their own.
+MAX_LABELS = 24
+#: Rounds in which the shares of every label are made alike over groups.
+PARITY_ROUNDS = 20
+PARITY_ROWS = 30_000
+#: The line that a tree of many labels asks first: is it favorable?
+FAVORABLE = Bins(np.arange(2, dtype=np.int64), 2, ordered=False)
+
+Kind = Literal["scores", "favorable", "moved"]
+
+
+def kind_of(layout: Layout) -> Kind:
+    """Return how the label of these columns is drawn."""
+    if not isinstance(layout.encoder.states[layout.target], LevelStates):
+        return "moved"
+    if layout.n_labels <= MAX_LABELS:
+        return "scores"
+    return "favorable" if layout.favorable.any() else "moved"
+
+
+def favored(layout: Layout) -> np.ndarray:
+    """Return which labels are to be given alike, bool ``(labels,)``; of two of which none is named, the second."""
+    if layout.n_labels == 2 and not layout.favorable.any() and kind_of(layout) == "scores":
+        return np.array([False, True])
+    return layout.favorable
+
+
+@dataclass(frozen=True)
+class TreeLabel:
+    """The law of the label.
+
+    Attributes
+    ----------
+    kind : {"scores", "favorable", "moved"}
+        See the module.
+    favored : np.ndarray
+        bool ``(labels,)``.
+    scores : PairScores or None
+        Of labels, or of whether the label is favorable.
+    tree : ColumnTree or None
+        From all columns, and whether the label is favorable, to the label.
+    reach : float
+        Of `moved`.
+    strength : float
+        Part of the shifts that is used.
+    shifts : np.ndarray
+        Log odds of the favorable labels by group, at full strength, float64 ``(groups,)``.
+    label_shifts : np.ndarray
+        Of each label, for parity of all of more than two, float64 ``(groups, labels)``; empty otherwise.
+    group_laws : np.ndarray
+        Law of the label in each group and, in the last line, in all, where parity is a monotone map; else empty.
+    order : np.ndarray
+        Label states from the lowest value up, a missing one last, int64 ``(labels,)``.
+    """
+
+    kind: Kind
+    favored: np.ndarray
+    scores: PairScores | None
+    tree: ColumnTree | None
+    reach: float
+    strength: float
+    shifts: np.ndarray
+    label_shifts: np.ndarray
+    group_laws: np.ndarray
+    order: np.ndarray
+
+    def with_shifts(self, shifts: np.ndarray, strength: float) -> TreeLabel:
+        """Return the same law moved otherwise."""
+        return replace(self, shifts=shifts, strength=strength)
+
+    def shares(self, known: list[np.ndarray], groups: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
+        """Return the law of the label of every row, or of its being favorable, float64 ``(n, labels)``."""
+        assert self.scores is not None
+        scores = self.scores.scores([known[k] for k in parents], len(groups)).astype(np.float64)
+        shift = self.strength * self.shifts[groups]
+        if scores.shape[1] == 1:
+            sign = 1.0 if self.kind == "favorable" or self.favored[1] else -1.0
+            second = 1 / (1 + np.exp(-sign * moved(sign * scores[:, 0], shift, self.reach)))
+            return np.stack([1 - second, second], axis=1)
+        if self.label_shifts.size:
+            scores += self.strength * self.label_shifts[groups]
+        if self.favored.any() and not self.favored.all():
+            margin = _log_sum(scores[:, self.favored]) - _log_sum(scores[:, ~self.favored])
+            scores[:, self.favored] += (moved(margin, shift, self.reach) - margin)[:, None]
+        scores -= scores.max(1, keepdims=True)
+        np.exp(scores, out=scores)
+        return np.asarray(scores / scores.sum(1, keepdims=True))
+
+    def draw(
+        self,
+        known: list[np.ndarray],
+        groups: np.ndarray,
+        parents: tuple[int, ...],
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return a label state for every row, int64 ``(n,)``, given its lines and its joint group."""
+        first: list[np.ndarray] = []
+        if self.scores is not None:
+            cumulative = np.cumsum(self.shares(known, groups, parents), axis=1)
+            label = (rng.random(len(groups))[:, None] >= cumulative[:, :-1]).sum(1)
+            if self.tree is None:
+                return label
+            first = [label]
+        assert self.tree is not None
+        lines = [*first, *(known[k] for k in self.tree.parents)]
+        states = self.tree.law.draw(self.tree.tree.leaves(lines, len(groups)), rng)
+        return self._mapped(states, groups, rng) if self.group_laws.size else states
+
+    def _mapped(self, states: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Send each row's place in the law of its group to the same place in the law of all."""
+        rank = np.argsort(self.order)
+        laws = self.group_laws[:, self.order]
+        below = np.cumsum(laws, axis=1) - laws
+        at = rank[states]
+        place = below[groups, at] + rng.random(len(states)) * laws[groups, at]
+        there = np.searchsorted(np.cumsum(laws[-1]), place, side="right")
+        there = np.minimum(there, int(np.flatnonzero(laws[-1])[-1]))
+        return np.where(rng.random(len(states)) < self.strength, self.order[there], states)
+
+    def to_tensors(self, target: int) -> dict[str, np.ndarray]:
+        """Return everything that was learned, under fixed names."""
+        tensors = {
+            "label.shifts": self.shifts,
+            "label.label_shifts": self.label_shifts,
+            "label.group_laws": self.group_laws,
+        }
+        if self.scores is not None:
+            tables = [table.ravel() for table in self.scores.tables]
+            tensors["label.base"] = self.scores.base
+            tensors["label.pairs"] = np.array(self.scores.pairs, dtype=np.int64).reshape(-1, 2)
+            tensors["label.tables"] = np.concatenate([*tables, np.zeros(0, dtype=np.float32)])
+        if self.tree is not None:
+            tensors |= tree_tensors({target: self.tree})
+        return tensors
+
+
+def learn_label(
+    lines: Lines,
+    of_rows: list[np.ndarray],
+    states: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    fairness: Fairness,
+    *,
+    min_leaf: int,
+    evidence: float,
+    backing: float,
+    reach: float,
+    seed: int,
+) -> TreeLabel:
+    """Learn the law of the label; the shifts of the criterion are set later.
+
+    Parameters
+    ----------
+    lines, of_rows : Lines, list of np.ndarray
+        What may be asked, and of each row.
+    states : np.ndarray
+        Label state of every row, int64 ``(n,)``.
+    groups : np.ndarray
+        Joint group of every row, int64 ``(n,)``.
+    n_groups : int
+        Number of groups.
+    fairness : Fairness
+        What is asked for.
+    min_leaf, evidence, backing, reach, seed
+        As of `FairTrees`.
+
+    Raises
+    ------
+    CapabilityError
+        If labels such as these cannot be made fair as asked.
+    """
+    layout, n_labels = lines.layout, lines.layout.n_labels
+    kind, fav = kind_of(layout), favored(layout)
+    numeric = not isinstance(layout.encoder.states[layout.target], LevelStates)
+    if fairness.strength > 0 and kind == "moved":
+        if fairness.criterion != "demographic_parity":
+            raise CapabilityError(f"{fairness.criterion} needs favorable values of a categorical target.")
+        if not numeric:
+            raise CapabilityError(
+                f"target {layout.encoder.names[layout.target]!r} has {n_labels:,} labels and none is favorable; above "
+                f"{MAX_LABELS} name favorable=..., or ask for strength 0."
+            )
+    parents = lines.before(layout.target)
+    asked, bins = [of_rows[k] for k in parents], [lines.bins[k] for k in parents]
+    scores, tree = None, None
+    if kind == "scores":
+        scores = learn_scores(asked, bins, states, n_labels, seed=seed)
+    else:
+        first = None
+        if kind == "favorable":
+            good = fav[states].astype(np.int64)
+            scores = learn_scores(asked, bins, good, 2, seed=seed)
+            first = (good, FAVORABLE, np.stack([~fav, fav]))
+        tree = learn_column(
+            lines, of_rows, layout.target, states, min_leaf=min_leaf, evidence=evidence, backing=backing,
+            rng=np.random.default_rng([seed, 11]), first=first,
+        )  # fmt: skip
+    label = TreeLabel(
+        kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),
+        _order(layout),
+    )  # fmt: skip
+    if fairness.criterion != "demographic_parity" or fairness.strength == 0:
+        return label
+    if kind == "moved":
+        laws = joint_counts(states, groups, n_labels, n_groups).T.astype(np.float64)
+        overall = laws.sum(0)
+        laws = np.vstack([laws + overall / overall.sum(), overall])
+        return replace(label, group_laws=laws / laws.sum(1, keepdims=True))
+    if kind == "scores" and n_labels > 2:
+        return replace(label, label_shifts=_parity_of_all(label, of_rows, groups, n_groups, parents))
+    return label
+
+
+def read_label(
+    tensors: dict[str, np.ndarray], lines: Lines, n_groups: int, *, reach: float, fairness: Fairness
+) -> TreeLabel:
+    """Take what `TreeLabel.to_tensors` wrote out of `tensors`; a ValueError or KeyError says that it is none."""
+    layout, kind = lines.layout, kind_of(lines.layout)
+    n_labels = layout.n_labels
+    parents = lines.before(layout.target)
+    scores, tree = None, None
+    if kind != "moved":
+        sizes = [lines.sizes[k] for k in parents]
+        n_scores = 1 if kind == "favorable" or n_labels == 2 else n_labels
+        scores = _read_scores(tensors, sizes, n_scores)
+    if kind != "scores":
+        tree = read_tree(tensors, lines, layout.target, FAVORABLE if kind == "favorable" else None)
+    shifts, label_shifts, laws = (
+        tensors.pop(f"label.{name}") for name in ("shifts", "label_shifts", "group_laws")
+    )
+    parity = fairness.criterion == "demographic_parity" and fairness.strength > 0
+    shapes = (
+        (n_groups,),
+        (n_groups, n_labels) if parity and kind == "scores" and n_labels > 2 else (0, 0),
+        (n_groups + 1, n_labels) if parity and kind == "moved" else (0, 0),
+    )
+    found = (shifts, label_shifts, laws)
+    ok = all(
+        a.shape == shape and a.dtype == np.float64 and np.isfinite(a).all()
+        for a, shape in zip(found, shapes, strict=True)
+    )
+    if not ok or (laws < 0).any() or (laws.size and (np.abs(laws.sum(1) - 1) > 1e-6).any()):
+        raise ValueError("the shifts of the label do not fit the groups")
+    return TreeLabel(
+        kind,
+        favored(layout),
+        scores,
+        tree,
+        reach,
+        fairness.strength,
+        shifts,
+        label_shifts,
+        laws,
+        _order(layout),
+    )
+
+
+def _read_scores(tensors: dict[str, np.ndarray], sizes: list[int], n_scores: int) -> PairScores:
+    base, pairs, flat = (tensors.pop(f"label.{name}") for name in ("base", "pairs", "tables"))
+    if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2 or flat.ndim != 1:
+        raise ValueError("the scores of the label are not of the right kind")
+    chosen, tables, at = [], [], 0
+    for a, b in pairs.tolist():
+        if not (0 <= a < len(sizes) and 0 <= b < len(sizes)):
+            raise ValueError("the scores of the label ask what there is not")
+        stop = at + sizes[a] * sizes[b] * n_scores
+        tables.append(flat[at:stop].reshape(sizes[a], sizes[b], n_scores))
+        chosen.append((a, b))
+        at = stop
+    if at != len(flat):
+        raise ValueError("the scores of the label have more numbers than tables")
+    scores = PairScores(base, tuple(chosen), tuple(tables))
+    scores.check(sizes, n_scores)
+    return scores
+
+
+def _order(layout: Layout) -> np.ndarray:
+    states = layout.encoder.states[layout.target]
+    if not isinstance(states, NumberStates):
+        return np.arange(layout.n_labels)
+    return np.argsort(np.nan_to_num(states.places(), nan=2.0), kind="stable")
+
+
+def _log_sum(scores: np.ndarray) -> np.ndarray:
+    high = scores.max(1)
+    return np.asarray(high + np.log(np.exp(scores - high[:, None]).sum(1)))
+
+
+def _parity_of_all(
+    label: TreeLabel, of_rows: list[np.ndarray], groups: np.ndarray, n_groups: int, parents: tuple[int, ...]
+) -> np.ndarray:
+    """Return what to add to the scores of every label so that its expected share is alike in all groups."""
+    some = slice(0, PARITY_ROWS)
+    known, own = [line[some] for line in of_rows], groups[some]
+    counts = np.maximum(np.bincount(own, minlength=n_groups), 1)
+    shifts = np.zeros((n_groups, len(label.favored)))
+    overall = None
+    for _ in range(PARITY_ROUNDS):
+        at = replace(label, label_shifts=shifts, strength=1.0)
+        shares = at.shares(known, own, parents)
+        overall = shares.mean(0) if overall is None else overall
+        given = np.stack([np.bincount(own, weights=line, minlength=n_groups) for line in shares.T], axis=1)
+        # A person of average labels in each group keeps a tiny one from being sent far.
+        given = (given + overall) / (counts + 1)[:, None]
+        missing = np.log(np.maximum(overall, 1e-9)) - np.log(np.maximum(given, 1e-9))
+        shifts = np.clip(shifts + missing, -MAX_SHIFT, MAX_SHIFT)
+        if np.abs(missing[:, overall > 1e-6]).max(initial=0) < 1e-3:
+            break
+    return shifts

@@ -1,0 +1,265 @@
+"""Rows from trees: the group first, then column after column, each drawn in the leaf that the others lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairsynth.data.encoding import NumberStates
+from fairsynth.generators.latent_rows import Layout
+from fairsynth.trees.bins import Bins, learn_bins
+from fairsynth.trees.law import LeafLaw, smoothed_shares
+from fairsynth.trees.layered import MAX_LEAVES, Layer, LayeredTree, grow
+
+#: Rows on which the shape of a tree is decided; the laws of its leaves rest on all of them.
+GROW_ROWS = 200_000
+#: Shares that the laws of one column may hold.
+MAX_SHARES = 4_000_000
+#: Rows drawn at a time, so that they stay in the processor's cache.
+CACHE_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class ColumnTree:
+    """How one column is drawn.
+
+    Attributes
+    ----------
+    parents : tuple of int
+        Lines that the tree may ask, by which its layers count.
+    tree : LayeredTree
+        From their bins to a leaf.
+    law : LeafLaw
+        From a leaf to a state.
+    """
+
+    parents: tuple[int, ...]
+    tree: LayeredTree
+    law: LeafLaw
+
+
+class Lines:
+    """What trees ask: a line of bins for every column, and one for every numeric sensitive column's group.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the columns.
+    bins : list of Bins
+        Of every column.
+    """
+
+    def __init__(self, layout: Layout, bins: list[Bins]) -> None:
+        if [len(own.of_state) for own in bins] != list(layout.encoder.sizes):
+            raise ValueError("the bins do not fit the columns")
+        self.layout = layout
+        self.banded = [a for a, place in enumerate(layout.sensitive) if place in layout.bands]
+        groups = [
+            Bins(np.arange(layout.levels[a], dtype=np.int64), layout.levels[a], ordered=True)
+            for a in self.banded
+        ]
+        self.bins = [*bins, *groups]
+        self.sizes = [own.size for own in self.bins]
+        n = len(bins)
+        self.band_line = {layout.sensitive[a]: n + i for i, a in enumerate(self.banded)}
+        #: Lines that are known once the group is.
+        self.given = [j for j in layout.sensitive if j not in layout.bands] + list(self.band_line.values())
+        own = [j for j in layout.features if j in layout.bands]
+        rest = sorted((j for j in layout.features if j not in layout.bands), key=lambda j: (bins[j].size, j))
+        #: Columns in the order in which they are drawn.
+        self.order = own + rest
+
+    def before(self, column: int) -> tuple[int, ...]:
+        """Return the lines that the tree of a column may ask: all of them for the target."""
+        at = self.order.index(column) if column in self.order else len(self.order)
+        return (*self.given, *self.order[:at])
+
+    def of_states(self, states: np.ndarray) -> list[np.ndarray]:
+        """Return all lines, int64 ``(n,)``, of states ``(n, columns)``."""
+        lines = [own.of_state[states[:, j]] for j, own in enumerate(self.bins[: states.shape[1]])]
+        levels = self.layout.group_levels(states)
+        return [*lines, *(np.ascontiguousarray(levels[:, a]) for a in self.banded)]
+
+    def allowed(self, column: int) -> np.ndarray | None:
+        """Return which states a numeric sensitive column may take in each group, bool ``(levels, states)``."""
+        if column not in self.layout.bands:
+            return None
+        bands = self.layout.bands[column]
+        return np.asarray(bands[None] == np.arange(self.sizes[self.band_line[column]])[:, None])
+
+
+def learn_lines(layout: Layout, states: np.ndarray) -> Lines:
+    """Put the states of all columns ``(n, columns)`` into bins."""
+    labels = np.minimum(states[:, layout.target], 63)  # a numeric target has too many to be told apart here
+    levels = layout.group_levels(states)
+    groups = np.unique(levels, axis=0, return_inverse=True)[1].reshape(-1)
+    cells = labels * (int(groups.max()) + 1) + groups
+    parts = layout.encoder.states
+    return Lines(layout, [learn_bins(part, states[:, j], cells) for j, part in enumerate(parts)])
+
+
+def learn_column(
+    lines: Lines,
+    of_rows: list[np.ndarray],
+    column: int,
+    states: np.ndarray,
+    *,
+    min_leaf: int,
+    evidence: float,
+    backing: float,
+    rng: np.random.Generator,
+    first: tuple[np.ndarray, Bins, np.ndarray] | None = None,
+) -> ColumnTree:
+    """Learn how a column is drawn.
+
+    Parameters
+    ----------
+    lines : Lines
+        What may be asked.
+    of_rows : list of np.ndarray
+        Lines of the rows learned from.
+    column : int
+        The column.
+    states : np.ndarray
+        Its state in every row, int64 ``(n,)``.
+    min_leaf, evidence, backing
+        As of `FairTrees`.
+    rng : np.random.Generator
+        Chooses rows where there are very many.
+    first : tuple, optional
+        A line that is asked first, its bins, and the states allowed in each of them; it comes before the other parents.
+    """
+    parents = lines.before(column)
+    asked, bins, allowed = [of_rows[k] for k in parents], [lines.bins[k] for k in parents], None
+    at_first = None
+    if first is not None:
+        asked, bins, allowed, at_first = [first[0], *asked], [first[1], *bins], first[2], 0
+    elif column in lines.band_line:
+        at_first, allowed = parents.index(lines.band_line[column]), lines.allowed(column)
+    own = lines.bins[column]
+    n_states = len(own.of_state)
+    rows = slice(None) if len(states) <= GROW_ROWS else np.sort(rng.permutation(len(states))[:GROW_ROWS])
+    tree = grow(
+        [line[rows] for line in asked],
+        bins,
+        own.of_state[states[rows]],
+        own,
+        min_leaf=min_leaf,
+        evidence=evidence,
+        first=at_first,
+        max_leaves=int(np.clip(MAX_SHARES // n_states, 16, MAX_LEAVES)),
+    )
+    shares = smoothed_shares(tree, asked, states, n_states, weight=backing, allowed=allowed)
+    return ColumnTree(parents, tree, LeafLaw(shares))
+
+
+def draw_rows(
+    lines: Lines,
+    trees: Mapping[int, ColumnTree],
+    levels: np.ndarray,
+    rng: np.random.Generator,
+    label: Callable[[list[np.ndarray], slice, np.random.Generator], np.ndarray],
+) -> np.ndarray:
+    """Draw states of all columns.
+
+    Parameters
+    ----------
+    lines : Lines
+        What trees ask.
+    trees : mapping
+        Column → how it is drawn.
+    levels : np.ndarray
+        Group level of every row in each sensitive attribute, int64 ``(n, attributes)``.
+    rng : np.random.Generator
+        Where chance comes from.
+    label : callable
+        Lines, rows and chance to states of the target.
+
+    Returns
+    -------
+    np.ndarray
+        int64 ``(columns, n)``.
+    """
+    layout = lines.layout
+    drawn = np.empty((len(layout.encoder.names), len(levels)), dtype=np.int64)
+    for start in range(0, len(levels), CACHE_ROWS):
+        part = slice(start, min(start + CACHE_ROWS, len(levels)))
+        n = part.stop - part.start
+        known: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(lines.bins)
+        for a, place in enumerate(layout.sensitive):
+            if place in lines.band_line:
+                known[lines.band_line[place]] = np.ascontiguousarray(levels[part, a])
+            else:
+                drawn[place, part] = levels[part, a]
+                known[place] = lines.bins[place].of_state.take(levels[part, a])
+        for column in lines.order:
+            own = trees[column]
+            leaves = own.tree.leaves([known[k] for k in own.parents], n)
+            states = own.law.draw(leaves, rng)
+            drawn[column, part] = states
+            known[column] = lines.bins[column].of_state.take(states)
+        drawn[layout.target, part] = label(known, part, rng)
+    return drawn
+
+
+def tree_tensors(trees: Mapping[int, ColumnTree]) -> dict[str, np.ndarray]:
+    """Return trees as arrays under fixed names."""
+    tensors: dict[str, np.ndarray] = {}
+    for column, own in trees.items():
+        tables = [layer.table.ravel() for layer in own.tree.layers]
+        flat = np.concatenate(tables) if tables else np.zeros(0, dtype=np.int64)
+        tensors[f"tree.{column}.parents"] = np.array(
+            [layer.parent for layer in own.tree.layers], dtype=np.int64
+        )
+        tensors[f"tree.{column}.tables"] = flat.astype(np.int16)
+        tensors[f"tree.{column}.law"] = own.law.shares
+    return tensors
+
+
+def read_tree(
+    tensors: dict[str, np.ndarray], lines: Lines, column: int, first: Bins | None = None
+) -> ColumnTree:
+    """Take what `tree_tensors` wrote of a column out of `tensors`; a ValueError or KeyError says that it is none."""
+    asked, flat, shares = (tensors.pop(f"tree.{column}.{part}") for part in ("parents", "tables", "law"))
+    if asked.dtype != np.int64 or asked.ndim != 1 or flat.dtype != np.int16 or flat.ndim != 1:
+        raise ValueError("the layers of a tree are not of the right kind")
+    parents = lines.before(column)
+    sizes = [lines.sizes[k] for k in parents]
+    if first is not None:
+        sizes = [first.size, *sizes]
+    layers, nodes, at = [], 1, 0
+    for parent in asked.tolist():
+        if not 0 <= parent < len(sizes) or at + nodes * sizes[parent] > len(flat):
+            raise ValueError("a layer of a tree asks what there is not")
+        stop = at + nodes * sizes[parent]
+        table = flat[at:stop].astype(np.int64).reshape(nodes, sizes[parent])
+        layers.append(Layer(parent, table))
+        nodes, at = int(table.max()) + 1, stop
+        if not 0 < nodes <= MAX_LEAVES:
+            raise ValueError("a layer of a tree leads nowhere")
+    if at != len(flat):
+        raise ValueError("a tree has more numbers than layers")
+    tree = LayeredTree(tuple(layers), nodes)
+    tree.check(sizes)
+    law = LeafLaw(shares)
+    law.check(nodes, lines.layout.encoder.sizes[column])
+    return ColumnTree(parents, tree, law)
+
+
+def bin_tensors(lines: Lines) -> dict[str, np.ndarray]:
+    """Return the bins of all columns as arrays under fixed names."""
+    n_columns = len(lines.layout.encoder.names)
+    return {f"bins.{j}": own.of_state for j, own in enumerate(lines.bins[:n_columns])}
+
+
+def read_lines(tensors: dict[str, np.ndarray], layout: Layout) -> Lines:
+    """Take what `bin_tensors` wrote out of `tensors`; a ValueError or KeyError says that it does not belong here."""
+    bins = []
+    for j, part in enumerate(layout.encoder.states):
+        of_state = tensors.pop(f"bins.{j}")
+        if of_state.dtype != np.int64 or of_state.shape != (part.size,):
+            raise ValueError("the bins of a column do not fit its states")
+        bins.append(Bins(of_state, int(of_state.max()) + 1, ordered=isinstance(part, NumberStates)))
+    return Lines(layout, bins)
