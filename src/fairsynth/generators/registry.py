@@ -17,6 +17,8 @@ _BUILT_IN: dict[str, str] = {
     "fair4free": "fairsynth.generators.fair4free:Fair4Free",
     "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "prefair": "fairsynth.generators.prefair:PreFair",
+    "fairgan": "fairsynth.generators.fairgan:FairGAN",
+    "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
 }
 DEFAULT_GENERATOR = "fairvae"
 #: Other packages add their own generators under this entry point group.
