@@ -24,27 +24,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
-from fairsynth.data.encoding import NumberStates, TableEncoder
+from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
-from fairsynth.data.vectors import Block, VectorEncoder
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
 from fairsynth.generators.fairvae import Training, group_tensors, read_groups, read_names, refuse_besides
-from fairsynth.generators.latent_rows import Groups, Layout
-from fairsynth.generators.settings import check_settings
-from fairsynth.generators.tabfairgan import (
+from fairsynth.generators.gan_rows import (
     FROM_DATA,
     MIN_STEPS,
+    GivenGroup,
     max_tries,
     named_groups,
     pieces,
     start_at_marginals,
 )
+from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.settings import check_settings
 from fairsynth.nn.gan import (
     block_losses,
     gan_steps,
@@ -286,118 +285,8 @@ class FairGAN(Generator):
         self.net_ = restore(lambda: self._network(layout, rows), own, content.path)
         self.rows_, self.layout_, self.groups_ = rows, layout, read_groups(tensors, layout)
         refuse_besides(tensors)
+        rows.check(self.groups_.levels)
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
-
-
-class GivenGroup:
-    """Everything in a row that the group does not say, as vectors and back.
-
-    A categorical sensitive column is the group and has no dimension. A numeric one has a dimension for where its value
-    lies among those of its band: standard normal in every band, so that it tells nothing of the group, and
-    comes back inside the band whatever a network makes of it.
-
-    Parameters
-    ----------
-    layout : Layout
-        Of the columns.
-    shares : np.ndarray
-        Share of the rows in each state of `columns`, in one line, float64.
-    one_hot_up_to : int
-        As of `VectorEncoder`.
-
-    Attributes
-    ----------
-    columns : list of int
-        Columns that have dimensions: those of `vectors`, then the numeric sensitive ones.
-    blocks : tuple of Block
-        Their dimensions.
-    width : int
-        Dimensions in all.
-    """
-
-    def __init__(self, layout: Layout, shares: np.ndarray, one_hot_up_to: int) -> None:
-        encoder, self.layout = layout.encoder, layout
-        plain, banded = self._columns(layout)
-        self.columns = [*plain, *banded]
-        sizes = [encoder.sizes[column] for column in self.columns]
-        if shares.ndim != 1 or len(shares) != sum(sizes):
-            raise ValueError("the shares of the states do not fit the columns")
-        self.shares = np.split(shares, np.cumsum(sizes)[:-1])
-        if not all(np.isfinite(share).all() and (share > 0).all() for share in self.shares):
-            raise ValueError("the shares of the states must be numbers above 0")
-        self.vectors = VectorEncoder(encoder, plain, self.shares[: len(plain)], one_hot_up_to)
-        self.places = {column: self.vectors.width + i for i, column in enumerate(banded)}
-        self.blocks: tuple[Block, ...] = (
-            *self.vectors.blocks,
-            *(Block(column, at, slice(at + 1, at + 1)) for column, at in self.places.items()),
-        )
-        self.width = self.vectors.width + len(banded)
-        #: Sensitive column → for each level its states by value, and their shares summed up from 0 to 1.
-        self.inside: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for column, share in zip(banded, self.shares[len(plain) :], strict=True):
-            states = encoder.states[column]
-            assert isinstance(states, NumberStates)
-            order = np.argsort(states.places(), kind="stable")  # a missing one comes last
-            band = layout.bands[column][order]
-            own = [order[band == level] for level in range(layout.levels[layout.sensitive.index(column)])]
-            self.inside[column] = [
-                (part, np.concatenate([[0.0], np.cumsum(share[part]) / share[part].sum()])) for part in own
-            ]
-
-    @staticmethod
-    def _columns(layout: Layout) -> tuple[list[int], list[int]]:
-        sensitive = set(layout.sensitive)
-        plain = [j for j in range(len(layout.encoder.names)) if j not in sensitive]
-        return plain, [j for j in layout.sensitive if j in layout.bands]
-
-    @classmethod
-    def learn(cls, layout: Layout, states: np.ndarray, one_hot_up_to: int) -> GivenGroup:
-        """Learn the shares from states int ``(n, all columns)``; half a row is added to every state."""
-        shares = []
-        plain, banded = cls._columns(layout)
-        for column in (*plain, *banded):
-            counts = np.bincount(states[:, column], minlength=layout.encoder.sizes[column]) + 0.5
-            shares.append(counts / counts.sum())
-        return cls(layout, np.concatenate(shares), one_hot_up_to)
-
-    def to_tensor(self) -> np.ndarray:
-        """Return all shares in one line, float64, for a file."""
-        return np.concatenate(self.shares)
-
-    @classmethod
-    def from_tensor(cls, layout: Layout, flat: np.ndarray, one_hot_up_to: int) -> GivenGroup:
-        """Read what `to_tensor` wrote; a ValueError says that it does not belong here."""
-        return cls(layout, flat, one_hot_up_to)
-
-    def encode(self, states: np.ndarray, levels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return vectors float32 ``(n, width)`` of states ``(n, all columns)`` and levels ``(n, attributes)``."""
-        vectors = np.empty((len(states), self.width), dtype=np.float32)
-        vectors[:, : self.vectors.width] = self.vectors.encode(states, rng)
-        for column, at in self.places.items():
-            own, uniform = levels[:, self.layout.sensitive.index(column)], rng.random(len(states))
-            for level in np.unique(own):
-                members, (order, total) = own == level, self.inside[column][level]
-                rank = np.empty(self.layout.encoder.sizes[column], dtype=np.int64)
-                rank[order] = np.arange(len(order))
-                low = rank[states[members, column]]
-                place = total[low] + uniform[members] * (total[low + 1] - total[low])
-                vectors[members, at] = ndtri(np.clip(place, 3e-5, 1 - 3e-5))
-        return vectors
-
-    def decode(self, vectors: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        """Return states ``(all columns, n)`` of vectors ``(n, width)``; columns that are the group are left at 0."""
-        lines = np.zeros((len(self.layout.encoder.names), len(vectors)), dtype=np.int64)
-        lines[list(self.vectors.columns)] = self.vectors.decode(vectors[:, : self.vectors.width])
-        for column, at in self.places.items():
-            own, place = (
-                levels[:, self.layout.sensitive.index(column)],
-                ndtr(vectors[:, at].astype(np.float64)),
-            )
-            for level in np.unique(own):
-                members, (order, total) = own == level, self.inside[column][level]
-                found = np.searchsorted(total, place[members], side="right") - 1
-                lines[column, members] = order[np.clip(found, 0, len(order) - 1)]
-        return lines
 
 
 class RowsOfGroup(nn.Module):

@@ -27,19 +27,26 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from fairsynth.data.encoding import TableEncoder
-from fairsynth.data.table import JOINT, Table
+from fairsynth.data.table import Table
 from fairsynth.data.vectors import Block, VectorEncoder
 from fairsynth.errors import CapabilityError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators import latent_rows, rejection
+from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
 from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
     Training,
     group_tensors,
     read_groups,
     read_names,
     refuse_besides,
+)
+from fairsynth.generators.gan_rows import (
+    FROM_DATA,
+    MIN_STEPS,
+    max_tries,
+    named_groups,
+    pieces,
+    start_at_marginals,
 )
 from fairsynth.generators.latent_rows import Groups, Layout
 from fairsynth.generators.settings import check_settings
@@ -58,25 +65,10 @@ from fairsynth.progress import Progress
 if TYPE_CHECKING:
     from fairsynth.bundle import Bundle
 
-#: Of the weights that levels begin with: strong ones would move the shares.
-FAINT = 0.1
-#: Steps of a phase, at least.
-MIN_STEPS = 4
-#: Groups of fewer rows are named as rare.
-RARE = 30
-#: Rows drawn at a time: their vectors fit the cache.
-PIECE = 4096
 #: Rows from which it is learned how often the network draws each group.
 KEEP_FROM = 20_000
 #: By how much a group is thinned or favoured at most; a wider range would turn more rows away.
 KEEP_BOUNDS = (0.2, 2.0)
-#: What in a file came from the data.
-FROM_DATA = [
-    *ROWS_FROM_DATA[:3],
-    {"what": "share of each label in each group, as in the data", "where": "groups.table"},
-    {"what": "share of the rows in each state of each column", "where": "vectors.shares"},
-    {"what": "weights of the generator", "where": "net.*"},
-]
 
 
 class TabFairGAN(Generator):
@@ -150,15 +142,15 @@ class TabFairGAN(Generator):
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         gap_weight: float = 3.0,
         fair_share: float = 0.15,
-        hidden: tuple[int, ...] = (256, 256),
-        critic_hidden: tuple[int, ...] = (256, 256),
+        hidden: tuple[int, ...] = (128, 128),
+        critic_hidden: tuple[int, ...] = (128, 128),
         noise_dim: int = 64,
         tau: float = 0.2,
         critic_steps: int = 4,
         gradient_penalty: float = 10.0,
-        epochs: float = 150,
+        epochs: float = 200,
         batch_size: int = 256,
-        learning_rate: float = 2e-4,
+        learning_rate: float = 1e-3,
         average: float = 0.99,
         one_hot_up_to: int = 0,
         max_intervals: int = 64,
@@ -457,53 +449,3 @@ def parity_gap(members: Tensor, outcomes: Tensor) -> Tensor:
     rest = (hits.sum(0) - hits) / (mass.sum() - mass).clamp(min=1e-6)
     apart = (rate - rest).abs().sum(1) / (1 if outcomes.shape[1] == 1 else 2)
     return (mass[:, 0] / mass.sum() * apart).sum()
-
-
-def start_at_marginals(
-    last: nn.Linear, blocks: Sequence[Block], shares: Sequence[np.ndarray], raw: Tensor
-) -> None:
-    """Set a last layer so that levels begin at their shares, and numbers at mean 0 and deviation 1.
-
-    Parameters
-    ----------
-    last : nn.Linear
-        Gives numbers and logits ``(n, width)``.
-    blocks : sequence of Block
-        Dimensions of each column.
-    shares : sequence of np.ndarray
-        Share of the rows in each state of these columns; a missing number is the last state.
-    raw : Tensor
-        What the layer gives now, of which mean and deviation are taken ``(n, width)``.
-    """
-    mean, deviation = raw.mean(0), raw.std(0).clamp(min=1e-3)
-    for block, share in zip(blocks, shares, strict=True):
-        span = block.levels
-        if block.number is None:
-            last.bias[span] = torch.from_numpy(np.log(share)).float()
-            last.weight[span] *= FAINT
-            continue
-        last.bias[block.number] = (last.bias[block.number] - mean[block.number]) / deviation[block.number]
-        last.weight[block.number] /= deviation[block.number]
-        if span.stop > span.start:
-            last.bias[span] = torch.from_numpy(np.log([share[:-1].sum(), share[-1]])).float()
-            last.weight[span] *= FAINT
-
-
-def max_tries() -> int:
-    """Return how many rows are drawn for a rare condition before it is given up; a network's rows cost more."""
-    return min(latent_rows.MAX_TRIES, 1_000_000)
-
-
-def named_groups(
-    layout: Layout, levels: np.ndarray, counts: np.ndarray
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of joint groups int64 ``(groups, attributes)``, and of those with few rows."""
-    names = tuple(
-        JOINT.join(layout.level_names(a)[level] for a, level in enumerate(row)) for row in levels.tolist()
-    )
-    return names, tuple(name for name, count in zip(names, counts, strict=True) if count < RARE)
-
-
-def pieces(n: int) -> list[slice]:
-    """Return the slices in which `n` rows are drawn."""
-    return [slice(at, min(at + PIECE, n)) for at in range(0, n, PIECE)]
