@@ -19,6 +19,7 @@ _BUILT_IN: dict[str, str] = {
     "prefair": "fairsynth.generators.prefair:PreFair",
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
     "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
+    "fldgm": "fairsynth.generators.fldgm:FLDGM",
 }
 DEFAULT_GENERATOR = "fairvae"
 #: Other packages add their own generators under this entry point group.
