@@ -120,7 +120,8 @@ def test_what_is_imported_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module)
     packages = {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {"fairsynth"}
-    distributions = {"scikit-learn" if name == "sklearn" else normal(name) for name in packages}
+    elsewhere = {"sklearn": "scikit-learn", "causallearn": "causal-learn"}
+    distributions = {elsewhere.get(name) or normal(name) for name in packages}
     assert "numpy" in distributions
     used_if_there = {"umap"}
     assert not distributions - used_if_there - asked_for()

@@ -17,6 +17,7 @@ _BUILT_IN: dict[str, str] = {
     "fair4free": "fairsynth.generators.fair4free:Fair4Free",
     "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "prefair": "fairsynth.generators.prefair:PreFair",
+    "decaf": "fairsynth.generators.decaf:DECAF",
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
     "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
     "fldgm": "fairsynth.generators.fldgm:FLDGM",
