@@ -21,6 +21,7 @@ _BUILT_IN: dict[str, str] = {
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
     "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
     "fldgm": "fairsynth.generators.fldgm:FLDGM",
+    "plain-vae": "fairsynth.generators.plain_vae:PlainVAE",
 }
 DEFAULT_GENERATOR = "fairvae"
 #: Other packages add their own generators under this entry point group.
