@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -19,6 +19,9 @@ from fairsynth.evaluation.downstream import MODELS, RIDGE, Downstream, Task, nam
 from fairsynth.evaluation.features import fingerprint
 from fairsynth.evaluation.result import Evaluation, Score
 from fairsynth.progress import Progress, Step
+
+if TYPE_CHECKING:
+    from fairsynth.mitigators.base import Mitigator
 
 LIBRARIES = ("fairsynth", "numpy", "polars", "scikit-learn", "lightgbm", "scipy", "fairlearn")
 
@@ -38,6 +41,7 @@ def evaluate(
     max_rows_distance: int | None = None,
     threads: int = 2,
     generator_info: Mapping[str, Any] | None = None,
+    mitigators: Mapping[str, Mitigator] | Sequence[Mitigator] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure fairness, utility, fidelity and privacy of a synthetic table.
@@ -75,6 +79,9 @@ def evaluate(
         Models that are trained side by side.
     generator_info : mapping, optional
         Model, criterion, strength and settings of the generator; kept in ``meta["generator"]``.
+    mitigators : mapping of str to Mitigator, or sequence of Mitigator
+        Fair predictors to stand beside the synthetic tables as ``"mitigator:NAME"``, fitted on `train` where they
+        are not yet; see `fairsynth.evaluation.mitigation`.
     progress : callable, optional
         Told of every step.
 
@@ -142,6 +149,14 @@ def evaluate(
     evaluation.artifacts.update(
         first.artifacts, train=train, test=test, synthetic={s: tables[0] for s, tables in drawn.items()}
     )
+    if mitigators:
+        from fairsynth.evaluation.mitigation import evaluate_mitigators, merge
+
+        beside = evaluate_mitigators(
+            train, test, mitigators, seed=seed, depth=depth, repeats=runs, minimum_group=minimum_group,
+            progress=progress,
+        )  # fmt: skip
+        evaluation = merge(evaluation, beside)
     if progress is not None:
         progress(Step("evaluate", 1, 1))
     return evaluation

@@ -33,7 +33,8 @@ class Score(BaseModel):
         Which rows it speaks of: ``"synthetic"`` (trained on synthetic rows, or the synthetic
         rows themselves), ``"real"`` (trained on real rows), ``"constant"`` (the constant
         predictor), ``"holdout"`` (real rows in the place of the synthetic ones). Where several
-        synthetic tables are compared, ``"synthetic:NAME"``.
+        synthetic tables are compared, ``"synthetic:NAME"``; ``"mitigator:NAME"`` is a fair predictor
+        trained on real rows.
     model : str or None
         Downstream model (``lightgbm``, ``logistic_regression``, ``random_forest``) or ``mean``
         over them.
@@ -280,11 +281,12 @@ class Evaluation(BaseModel):
 
         table = RichTable(title=str(self.meta.get("title", "Evaluation on real test people")))
         table.add_column("")
-        synthetic = [s for s in self.sources if s.startswith("synthetic")]
+        synthetic = [s for s in self.sources if s.startswith(("synthetic", "mitigator:"))]
         sources = synthetic + [s for s in ("real", "holdout", "constant") if s in self.sources]
         heads = {"real": "real train", "holdout": "real hold-out", "constant": "constant"}
         for source in sources:
-            table.add_column(heads.get(source, source.removeprefix("synthetic:")), justify="right")
+            name = source.removeprefix("synthetic:").removeprefix("mitigator:")
+            table.add_column(heads.get(source, name), justify="right")
         for heading, scores in self._summary_rows(sources):
             table.add_row(heading, *(_shown(s) for s in scores))
         return table
