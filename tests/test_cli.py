@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from fairsynth import bundle
 from fairsynth.cli import app
 from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
@@ -605,29 +604,27 @@ def test_an_interrupted_sample_leaves_nothing(models: Path, tmp_path: Path) -> N
     assert files_in(tmp_path) == []
 
 
-def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, models: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle, the same command again: the model that an undisturbed fit writes."""
-    out = tmp_path / "teacher.fairsynth"
-    command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o", out)
-    running = process(*command, before="import fairsynth.nn.training as training; training.SAVE_EVERY = 0.0")
-    folder = tmp_path / "teacher.fairsynth.checkpoint"
-    wait_for(lambda: any(folder.glob("*.fairsynth")), running)
+def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, the same command again: the very file that an undisturbed fit writes.
+
+    Every fit has a process of its own, as a user's has: in this one, other tests may have shortened training.
+    """
+    out, undisturbed = tmp_path / "teacher.fairsynth", tmp_path / "undisturbed.fairsynth"
+    command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o")
+    often = "import fairsynth.nn.training as training; training.SAVE_EVERY = 0.0"
+    running = process(*command, out, before=often)
+    # Not any file there: one that is still being written is nothing to go on from.
+    wait_for((tmp_path / "teacher.fairsynth.checkpoint" / "fit_teacher.fairsynth").exists, running)
     running.kill()
     running.communicate()
     assert not out.exists()
-    assert "goes on from there" in run(*command).stderr
-    # Not byte by byte: on a busy machine the linear algebra may add up in another order.
-    resumed, undisturbed = (bundle.read(path) for path in (out, models / "teacher.fairsynth"))
-    assert resumed.manifest == undisturbed.manifest
-    assert resumed.documents == undisturbed.documents
-    assert set(resumed.tensors) == set(undisturbed.tensors)
-    # A network begun from another seed lies at a relative distance above 1; rounding that grew in training does not.
-    names = [name for name in undisturbed.tensors if name.startswith("net.")]
-    one, other = (
-        np.concatenate([model.tensors[name].ravel() for name in names]) for model in (resumed, undisturbed)
-    )
-    assert np.linalg.norm(one - other) < 0.5 * np.linalg.norm(other)
-    assert files_in(tmp_path) == ["teacher.fairsynth"]
+    for path in (out, undisturbed):
+        again = process(*command, path)
+        _, errors = again.communicate(timeout=120)
+        assert again.returncode == 0, errors
+        assert ("goes on from there" in errors) == (path == out)
+    assert out.read_bytes() == undisturbed.read_bytes()
+    assert files_in(tmp_path) == ["teacher.fairsynth", "undisturbed.fairsynth"]
 
 
 def test_a_checkpoint_of_another_fit_is_not_gone_on_from(people: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,35 @@ def test_other_fits_checkpoints_are_refused(tmp_path: Path) -> None:
     # Another stage in the same folder is another file.
     run(fresh(), stage="other stage", checkpoint=Checkpoint(tmp_path, "mine"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other_stage.fairsynth", "some_stage.fairsynth"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"plan": replace(PLAN, steps=30)}, "30 steps"),
+        ({"plan": replace(PLAN, steps=80)}, "80 steps"),
+        ({"plan": replace(PLAN, batch_size=4)}, "steps of 4"),
+        ({"plan": replace(PLAN, learning_rate=0.06)}, "learning rate 0.06"),
+        ({"plan": replace(PLAN, weight_decay=0.0)}, "weight decay 0.0"),
+        ({"plan": replace(PLAN, constant=True)}, "constant"),
+        ({"n_rows": ROWS - 1}, "49 rows"),
+        ({"seed": 6}, "seed 6"),
+    ],
+)
+def test_a_checkpoint_on_another_course_is_refused(
+    option: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fit calls itself the same, but would take other steps: going on would end as neither of the two."""
+    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    with pytest.raises(Killed):
+        run(fresh(), progress=killed_after(35), checkpoint=Checkpoint(tmp_path, "mine"))
+    before = (tmp_path / "some_stage.fairsynth").read_bytes()
+    with pytest.raises(SettingsError, match=f"another fit.*40 steps of 8.*{re.escape(words)}.*remove"):
+        run(fresh(), checkpoint=Checkpoint(tmp_path, "mine"), **option)
+    assert (tmp_path / "some_stage.fairsynth").read_bytes() == before
+    # The number types that a plan was given in are no other course.
+    typed = replace(PLAN, learning_rate=np.float64(0.05))
+    assert same(run(fresh()), run(fresh(), plan=typed, checkpoint=Checkpoint(tmp_path, "mine")))
 
 
 def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
@@ -240,7 +271,8 @@ def test_hostile_parameters_are_refused(damage: Any) -> None:
 def test_checkpoints_are_bundles_without_code(tmp_path: Path) -> None:
     run(fresh(), checkpoint=Checkpoint(tmp_path, "mine"))
     content = bundle.read(tmp_path / "some_stage.fairsynth")
-    assert content.manifest == {"kind": "checkpoint", "fingerprint": "mine", "step": 40}
+    course = "40 steps of 8 out of 50 rows, learning rate 0.05, weight decay 0.01, seed 5"
+    assert content.manifest == {"kind": "checkpoint", "fingerprint": "mine", "step": 40, "course": course}
     assert set(_sound()) == {n.removeprefix("module.") for n in content.tensors if n.startswith("module.")}
 
 

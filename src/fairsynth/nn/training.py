@@ -76,18 +76,32 @@ class Checkpoint:
         """Return the file of a stage."""
         return self.folder / f"{stage}.fairsynth"
 
-    def save(self, stage: str, step: int, tensors: Mapping[str, np.ndarray]) -> None:
-        """Keep a stage as it is after `step` steps, in one atomic replacement."""
-        manifest = {"kind": "checkpoint", "fingerprint": self.fingerprint, "step": step}
+    def save(self, stage: str, step: int, tensors: Mapping[str, np.ndarray], course: str = "") -> None:
+        """Keep a stage as it is after `step` steps, in one atomic replacement.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage.
+        step : int
+            Steps done.
+        tensors : mapping
+            What `load` returns.
+        course : str, optional
+            Says which steps the stage takes from start to end; `load` has to be given the same.
+        """
+        manifest: dict[str, Any] = {"kind": "checkpoint", "fingerprint": self.fingerprint, "step": step}
+        if course:
+            manifest["course"] = course
         bundle.write(self.path(stage), manifest, {}, tensors)
 
-    def load(self, stage: str) -> tuple[int, dict[str, np.ndarray]] | None:
+    def load(self, stage: str, course: str = "") -> tuple[int, dict[str, np.ndarray]] | None:
         """Return steps done and tensors of a stage, or None if there is nothing.
 
         Raises
         ------
         SettingsError
-            If the folder belongs to a fit of other data or settings.
+            If the folder belongs to a fit of other data or settings, or the stage was on another course.
         """
         path = self.path(stage)
         if not path.exists():
@@ -100,6 +114,11 @@ class Checkpoint:
             raise SettingsError(
                 f"{self.folder} holds the checkpoint of another fit (other data, settings or fairsynth version). "
                 "Give another folder, or remove this one to start anew."
+            )
+        if kept.manifest.get("course", "") != course:
+            raise SettingsError(
+                f"{path}: the checkpoint of another fit: it was on the course ({kept.manifest.get('course', '')}), and "
+                f"this one is ({course}). Give another folder, or remove {self.folder} to start anew."
             )
         return int(str(kept.manifest["step"])), kept.tensors
 
@@ -118,7 +137,8 @@ def train(
     """Train `module` in place.
 
     Chance is a function of `seed` and the step alone, so a run that was killed and resumed takes the same
-    steps as one that was not.
+    steps as one that was not. A checkpoint says which steps it was taking (`plan`, `n_rows` and `seed`), and a run
+    that would take others refuses it: what is resumed either ends the same to the bit, or not at all.
 
     Parameters
     ----------
@@ -136,11 +156,17 @@ def train(
         Name for progress and checkpoint.
     progress, checkpoint : optional
         Who hears, and where it is kept.
+
+    Raises
+    ------
+    SettingsError
+        If the checkpoint is that of another fit, or of one on another course.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
     key = stage.replace(" ", "_")
-    done = _resume(checkpoint, key, module, optimiser, parameters)
+    course = _course(plan, n_rows, seed)
+    done = _resume(checkpoint, key, course, module, optimiser, parameters)
     batch = min(plan.batch_size, n_rows)
     a_pass = max(1, n_rows // batch)
     generator = torch.Generator()
@@ -163,16 +189,25 @@ def train(
         if progress is not None:
             progress(Step(stage, step + 1, plan.steps, shown))
         if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY and step + 1 < plan.steps:
-            checkpoint.save(key, step + 1, _state(module, optimiser, parameters))
+            checkpoint.save(key, step + 1, _state(module, optimiser, parameters), course)
             saved = time.monotonic()
     module.eval()
     if checkpoint is not None and done < plan.steps:
-        checkpoint.save(key, plan.steps, _state(module, optimiser, parameters))
+        checkpoint.save(key, plan.steps, _state(module, optimiser, parameters), course)
 
 
 def steps_for(n_rows: int, batch_size: int, epochs: float, at_least: int) -> int:
     """Return optimiser steps: so many passes, and never fewer than `at_least` steps."""
     return max(at_least, math.ceil(epochs * max(1, n_rows // min(batch_size, n_rows))))
+
+
+def _course(plan: Plan, n_rows: int, seed: int) -> str:
+    """Name all that decides which steps are taken, whatever number types it was given in."""
+    rate, decay = float(plan.learning_rate), float(plan.weight_decay)
+    return (
+        f"{int(plan.steps)} steps of {int(plan.batch_size)} out of {int(n_rows)} rows, "
+        f"{'constant ' if plan.constant else ''}learning rate {rate!r}, weight decay {decay!r}, seed {int(seed)}"
+    )
 
 
 def _mixed(seed: int, step: int) -> int:
@@ -192,11 +227,12 @@ def _state(
 def _resume(
     checkpoint: Checkpoint | None,
     key: str,
+    course: str,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     parameters: list[nn.Parameter],
 ) -> int:
-    kept = checkpoint.load(key) if checkpoint is not None else None
+    kept = checkpoint.load(key, course) if checkpoint is not None else None
     if kept is None:
         return 0
     done, tensors = kept
