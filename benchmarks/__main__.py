@@ -25,6 +25,18 @@ def main() -> None:
     what.add_parser("evaluation", help="seconds and memory of the evaluation")
     what.add_parser("penalty", help="cost of a step of each penalty")
     what.add_parser("tables", help="print what was measured as Markdown")
+    for command, told in (
+        ("fade-shift", "an unseen domain"),
+        ("fade-frontier", "the two weights of FADE, and audits of s"),
+        ("fade-solvers", "fast solvers against the reference"),
+    ):
+        one = what.add_parser(command, help=told)
+        one.add_argument("dataset", nargs="?", default="sqf" if command == "fade-shift" else "adult")
+        one.add_argument("--sensitive", action="append")
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--steps", type=int, default=3000)
+        one.add_argument("--rows", type=int, default=10_000)
+        one.add_argument("--models", nargs="*", default=["fairvae", "fair-trees"])
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
@@ -46,6 +58,16 @@ def main() -> None:
         evaluations.run()
     elif chosen.what == "penalty":
         penalty.run()
+    elif chosen.what == "fade-shift":
+        from benchmarks import fade
+
+        fade.shift(chosen.dataset, seed=chosen.seed, steps=chosen.steps, models=tuple(chosen.models))
+    elif chosen.what in ("fade-frontier", "fade-solvers"):
+        from benchmarks import fade
+
+        measure = fade.frontier if chosen.what == "fade-frontier" else fade.solvers
+        sensitive = chosen.sensitive or ["sex"]
+        measure(chosen.dataset, sensitive, seed=chosen.seed, steps=chosen.steps, rows=chosen.rows)
     elif chosen.what == "tables":
         print(tables.all_tables())
     else:

@@ -36,3 +36,7 @@ class BundleError(FairsynthError, ValueError):
 
 class MissingDependencyError(FairsynthError, ImportError):
     """A feature needs a library of an extra that is not installed."""
+
+
+class FairsynthWarning(UserWarning):
+    """What was asked for is done, and is not what it seems: the message says in what way."""

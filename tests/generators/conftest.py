@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,12 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def quick_teacher() -> Iterator[FairVAE]:
+def quick_teacher() -> FairVAE:
     """Return a teacher of a table of every kind of column that learned little."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(fairvae, "MIN_STEPS", 30)
-    yield FairVAE(epochs=0.5, calibrate=False).fit(mixed_table(800, sensitive=["sex", "race"]))
-    patch.undo()
+    # Undone at once: this fixture lives as long as the session, and other tests' fits are to be whole ones.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fairvae, "MIN_STEPS", 30)
+        return FairVAE(epochs=0.5, calibrate=False).fit(mixed_table(800, sensitive=["sex", "race"]))
 
 
 @pytest.fixture(scope="session")

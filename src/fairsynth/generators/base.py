@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -71,6 +72,10 @@ class Capabilities:
         Whether it can be made from a teacher's file alone.
     private : bool
         Whether it is differentially private.
+    saves : bool
+        Whether a fitted model can be saved to a file.
+    package : str
+        Import name of the package of the extra ``peers`` that it wraps; empty for methods of our own.
     """
 
     title: str
@@ -83,6 +88,16 @@ class Capabilities:
     teacher: bool = False
     data_free: bool = False
     private: bool = False
+    saves: bool = True
+    package: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package that it wraps is there; nothing is imported but what that package lies in."""
+        try:
+            return not self.package or find_spec(self.package) is not None
+        except ModuleNotFoundError:
+            return False
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -238,6 +253,7 @@ class Generator(BaseEstimator, ABC):
         seed: int | None = None,
         where: Mapping[str, Any] | None = None,
         sensitive: Mix = "empirical",
+        target_mix: Mapping[Any, float] | None = None,
     ) -> Any:
         """Draw synthetic rows.
 
@@ -252,6 +268,9 @@ class Generator(BaseEstimator, ABC):
         sensitive : {"empirical", "uniform"} or mapping, default="empirical"
             Shares of the groups: as learned, equal, or given by name: ``{"Female": 0.5, "Male": 0.5}``, joint
             groups as ``"Black × Female"``. The label law of each group stays.
+        target_mix : mapping, optional
+            Target level → share of the rows, exact to the row: ``{">50K": 0.5, "<=50K": 0.5}``. The groups of each
+            label come as the model has them.
 
         Returns
         -------
@@ -267,7 +286,7 @@ class Generator(BaseEstimator, ABC):
         CapabilityError
             If rows such as asked for are too rare to be found.
         """
-        return self.sample_table(n, seed=seed, where=where, sensitive=sensitive).native()
+        return self.sample_table(n, seed=seed, where=where, sensitive=sensitive, target_mix=target_mix).native()
 
     def sample_table(
         self,
@@ -276,9 +295,10 @@ class Generator(BaseEstimator, ABC):
         seed: int | None = None,
         where: Mapping[str, Any] | None = None,
         sensitive: Mix = "empirical",
+        target_mix: Mapping[Any, float] | None = None,
     ) -> Table:
         """Draw synthetic rows as a `Table`; arguments as of `sample`."""
-        with closing(self._blocks(n, seed, where, sensitive)) as blocks:
+        with closing(self._blocks(n, seed, where, sensitive, target_mix)) as blocks:
             frame = pl.concat(list(blocks))
         return Table._of(frame.select(self.schema_.names), self.schema_)
 
@@ -289,9 +309,10 @@ class Generator(BaseEstimator, ABC):
         seed: int | None = None,
         where: Mapping[str, Any] | None = None,
         sensitive: Mix = "empirical",
+        target_mix: Mapping[Any, float] | None = None,
     ) -> Iterating[pa.RecordBatch, None, None]:
         """Draw synthetic rows as Arrow record batches, in memory that does not grow with `n`; see `sample`."""
-        yield from self._blocks(n, seed, where, sensitive, finish=self._to_arrow)
+        yield from self._blocks(n, seed, where, sensitive, target_mix, finish=self._to_arrow)
 
     def _to_arrow(self, frame: pl.DataFrame) -> pa.RecordBatch:
         return to_arrow(frame, self.schema_)
@@ -304,6 +325,7 @@ class Generator(BaseEstimator, ABC):
         seed: int | None = None,
         where: Mapping[str, Any] | None = None,
         sensitive: Mix = "empirical",
+        target_mix: Mapping[Any, float] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Draw synthetic rows straight into a file, which appears only when it is whole.
@@ -312,7 +334,7 @@ class Generator(BaseEstimator, ABC):
         ----------
         path : path
             .parquet, .csv or .csv.gz.
-        n, seed, where, sensitive
+        n, seed, where, sensitive, target_mix
             As of `sample`.
         progress : callable, optional
             Told after every block.
@@ -320,7 +342,7 @@ class Generator(BaseEstimator, ABC):
         from fairsynth.data.io import TableWriter
 
         self._fitted()
-        batches = self.iter_batches(n, seed=seed, where=where, sensitive=sensitive)
+        batches = self.iter_batches(n, seed=seed, where=where, sensitive=sensitive, target_mix=target_mix)
         writer = TableWriter(path, self.schema_)
         try:
             with writer, closing(batches):
@@ -333,19 +355,44 @@ class Generator(BaseEstimator, ABC):
             raise
 
     def _blocks(
-        self, n: int, seed: int | None, where: Mapping[str, Any] | None, sensitive: Mix, finish: Any = None
+        self,
+        n: int,
+        seed: int | None,
+        where: Mapping[str, Any] | None,
+        sensitive: Mix,
+        target_mix: Mapping[Any, float] | None = None,
+        finish: Any = None,
     ) -> Iterating[Any, None, None]:
         """Draw block after block on all cores, in order; each block has chance of its own."""
         self._fitted()
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise SettingsError(f"n={n!r}: ask for a whole number of rows, at least 1.")
-        prepared = self._prepare(Request(self._conditions(where), self._group_shares(sensitive)))
+        conditions, shares = self._conditions(where), self._group_shares(sensitive)
+        labels = None if target_mix is None else self._label_shares(target_mix, conditions)
+        if labels is None:
+            prepared = self._prepare(Request(conditions, shares))
+        else:
+            target = str(self.schema_.target)
+            by_label = [self._prepare(Request(conditions | {target: level}, shares)) for level in labels]
         chosen = self.seed if seed is None else seed
         check_seed(chosen)
         sizes = [BLOCK_ROWS] * (int(n) // BLOCK_ROWS) + ([int(n) % BLOCK_ROWS] if n % BLOCK_ROWS else [])
 
+        quotas = None if labels is None else _label_rows(sizes, np.array(list(labels.values())))
+
+        def rows(index: int) -> pl.DataFrame:
+            if quotas is None:
+                return self._draw(sizes[index], prepared, np.random.SeedSequence([chosen, index]))
+            parts = [
+                self._draw(int(count), own, np.random.SeedSequence([chosen, index, label]))
+                for label, (count, own) in enumerate(zip(quotas[index], by_label, strict=True))
+                if count
+            ]
+            order = np.random.default_rng([chosen, index]).permutation(sizes[index])
+            return pl.concat(parts)[order]
+
         def block(index: int) -> Any:
-            frame = self._draw(sizes[index], prepared, np.random.SeedSequence([chosen, index]))
+            frame = rows(index)
             frame = frame.with_columns(
                 fresh_identifiers(self.schema_[name], sizes[index], start=index * BLOCK_ROWS)
                 for name in self.schema_.identifiers
@@ -375,6 +422,30 @@ class Generator(BaseEstimator, ABC):
         if not self.capabilities.where:
             raise CapabilityError(f"{self.name} cannot draw rows by condition; draw more and filter them.")
         return {name: canonical_value(value, self.schema_, name) for name, value in where.items()}
+
+    def _label_shares(
+        self, target_mix: Mapping[Any, float], conditions: Mapping[str, Any]
+    ) -> dict[Any, float]:
+        """Read the shares of the target's levels; they sum to 1."""
+        target = str(self.schema_.target)
+        if not self.capabilities.where:
+            raise CapabilityError(
+                f"{self.name} cannot draw rows by condition, so it takes no target_mix; draw more and choose."
+            )
+        if target in conditions:
+            raise SettingsError(f"target_mix and where both say what {target!r} is to be; give one of them.")
+        if self.schema_[target].kind not in ("categorical", "boolean"):
+            raise CapabilityError(f"target_mix: {target!r} is {self.schema_[target].kind}, and has no levels.")
+        shares: dict[Any, float] = {}
+        for level, share in target_mix.items():
+            if not isinstance(share, int | float | np.number) or not 0 <= share < np.inf:
+                raise SettingsError(f"target_mix: the share {share!r} of {level!r} must be a number from 0 up.")
+            if share > 0:
+                value = canonical_value(level, self.schema_, target)
+                shares[value] = shares.get(value, 0.0) + float(share)
+        if not shares:
+            raise SettingsError("target_mix: the shares must not all be 0.")
+        return {level: share / sum(shares.values()) for level, share in shares.items()}
 
     def _group_shares(self, sensitive: Mix) -> dict[tuple[str, ...], float] | Literal["uniform"] | None:
         if isinstance(sensitive, str):
@@ -420,12 +491,15 @@ class Generator(BaseEstimator, ABC):
         ------
         NotFittedError
             Before `fit`.
+        CapabilityError
+            If models of this method cannot be kept in a file that is safe to read.
         BundleError
             If the file cannot be written.
         """
         from fairsynth import bundle
 
         self._fitted()
+        refuse_unsaved(type(self))
         documents, tensors, from_data = self._state()
         manifest = {
             "kind": "generator",
@@ -458,6 +532,38 @@ class Generator(BaseEstimator, ABC):
         if not isinstance(model, cls):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
+
+
+def _label_rows(sizes: list[int], shares: np.ndarray) -> np.ndarray:
+    """Return how many rows of each label each block holds, ``(blocks, labels)``: exact over all blocks together."""
+    left = whole_rows(sum(sizes), shares)
+    rows = np.zeros((len(sizes), len(shares)), dtype=np.int64)
+    for block, size in enumerate(sizes):
+        rows[block] = whole_rows(size, left / left.sum())
+        # A label may have fewer rows left than its rounded-up part.
+        over = rows[block] - np.minimum(rows[block], left)
+        rows[block] -= over
+        for _ in range(int(over.sum())):
+            rows[block, np.argmax(left - rows[block])] += 1
+        left -= rows[block]
+    return rows
+
+
+def whole_rows(n: int, shares: np.ndarray) -> np.ndarray:
+    """Return whole numbers of rows that sum to `n`, by largest remainders; shares sum to 1."""
+    exact = n * shares
+    rows = np.floor(exact).astype(np.int64)
+    rows[np.argsort(rows - exact, kind="stable")[: n - rows.sum()]] += 1
+    return rows
+
+
+def refuse_unsaved(method: type[Generator]) -> None:
+    """Raise CapabilityError if fitted models of a method cannot be saved."""
+    if not method.capabilities.saves:
+        raise CapabilityError(
+            f"a {method.name} cannot be saved: its package keeps models as pickles, which run code when they are read. "
+            "Use it in Python, and keep its rows: model.fit(table).sample_to(path, n)."
+        )
 
 
 def load_generator(path: str | os.PathLike[str]) -> Generator:

@@ -15,6 +15,7 @@ _BUILT_IN: dict[str, str] = {
     "fairvae": "fairsynth.generators.fairvae:FairVAE",
     "latent-distillation": "fairsynth.generators.latent_distillation:LatentDistillation",
     "fair4free": "fairsynth.generators.fair4free:Fair4Free",
+    "fade": "fairsynth.generators.fade:FADE",
     "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "prefair": "fairsynth.generators.prefair:PreFair",
     "decaf": "fairsynth.generators.decaf:DECAF",

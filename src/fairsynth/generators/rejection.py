@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from fairsynth.errors import CapabilityError
-from fairsynth.generators.base import Request
+from fairsynth.generators.base import Request, whole_rows
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares
@@ -135,6 +135,7 @@ def draw(
     seed: np.random.SeedSequence,
     *,
     least: int = 256,
+    max_tries: int = MAX_TRIES,
 ) -> pl.DataFrame:
     """Draw canonical rows that meet a request.
 
@@ -150,6 +151,8 @@ def draw(
         Where chance comes from.
     least : int
         Rows proposed at a time, at least.
+    max_tries : int
+        Rows proposed before it is given up, if `GIVE_UP` times as many would be needed; fewer for slow methods.
 
     Raises
     ------
@@ -157,7 +160,7 @@ def draw(
         If such rows are too rare.
     """
     rng, numbers = (np.random.default_rng(child) for child in seed.spawn(2))
-    room = None if wanted.quotas is None else _quota_rows(n, wanted.quotas)
+    room = None if wanted.quotas is None else whole_rows(n, wanted.quotas)
     found: list[np.ndarray] = []
     have = tried = 0
     want = n
@@ -171,12 +174,12 @@ def draw(
             lines = lines[:, _within(room, layout, groups, lines)]
         found.append(lines)
         have, tried = have + lines.shape[1], tried + want
-        if have < n and tried > MAX_TRIES and have * GIVE_UP * MAX_TRIES < n * tried:
+        if have < n and tried >= max_tries and have * GIVE_UP * max_tries < n * tried:
             raise CapabilityError(
                 f"where {wanted.said}: {have} such rows among {tried:,} drawn, and {n:,} are wanted; "
                 "ask for fewer, or loosen the condition."
             )
-        if have < n and tried > GIVE_UP * MAX_TRIES:
+        if have < n and tried > GIVE_UP * max_tries:
             raise CapabilityError(
                 f"where {wanted.said}: {have:,} of {n:,} rows among {tried:,} drawn: some of the groups asked for "
                 "hardly ever come from this model; ask for fewer rows or other shares."
@@ -224,14 +227,6 @@ def _propose(
         if place not in layout.bands:
             lines[place] = groups.levels[chosen, a]
     return lines
-
-
-def _quota_rows(n: int, shares: np.ndarray) -> np.ndarray:
-    """Return whole rows of each group that sum to `n`, by largest remainders."""
-    exact = n * shares
-    rows = np.floor(exact).astype(np.int64)
-    rows[np.argsort(rows - exact, kind="stable")[: n - rows.sum()]] += 1
-    return rows
 
 
 def _within(room: np.ndarray, layout: Layout, groups: Groups, lines: np.ndarray) -> np.ndarray:

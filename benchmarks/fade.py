@@ -1,0 +1,251 @@
+"""What FADE must show: an unseen domain, an audit of the sensitive attribute, and the frontier of its two weights."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import keep, load
+
+#: Rows drawn for each point.
+ROWS = 20_000
+
+
+def shift(name: str, *, seed: int, steps: int, models: tuple[str, ...]) -> None:
+    """Leave each domain out in turn: train on the others, generate, train plain models, test on the unseen one."""
+    train, test = load(name)
+    lines: list[dict[str, Any]] = []
+    domains = train.schema[train.schema.domain].group_names()
+    for domain in domains:
+        for line in one_domain(train, test, domain, seed, steps, models):
+            lines.append({"unseen": domain, **line})
+            print(lines[-1], flush=True)
+    keep(
+        f"fade-shift-{name}",
+        {"dataset": name, "seed": seed, "steps": steps, "mean": means(lines), "lines": lines},
+    )
+
+
+def one_domain(
+    train: Any, test: Any, domain: str, seed: int, steps: int, models: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Return the scores of every generator on people of one domain that none has seen."""
+    import polars as pl
+
+    import fairsynth as fs
+    from fairsynth.generators.fade import FADE
+    from fairsynth.generators.registry import get_generator_class
+
+    column = train.schema.domain
+    unseen, source = test.frame.filter(pl.col(column) == domain), train.frame.filter(pl.col(column) != domain)
+    known = train.replace(source)
+
+    def scored(rows: Any) -> dict[str, float]:
+        kept = [c for c in train.schema.names if c != column]
+        roles = {
+            "target": train.schema.target, "favorable": list(train.schema.favorable),
+            "sensitive": [train.schema.sensitive[0]],
+        }  # fmt: skip
+        base = fs.Table(source.select(kept), **roles)
+        drawn = fs.Table(rows.select(kept), schema=base.schema)
+        evaluation = fs.evaluate(base, base.align(unseen.select(kept)), drawn, seed=seed, depth="quick")
+        found = {m: evaluation.value(m, model="mean") for m in ("accuracy", "auroc", "balanced_accuracy")}
+        for score in evaluation.scores_for(source="synthetic", model="mean"):
+            if score.metric in ("dpr", "eor", "dpr_large_groups", "eor_large_groups"):
+                found[score.metric] = score.value
+        return {metric: round(value, 4) for metric, value in found.items() if value is not None}
+
+    schema = train.schema.revised(sensitive=(train.schema.sensitive[0],))
+    table = fs.Table(known.native(), schema=schema)
+    lines = [{"generator": "real rows of the other domains", **scored(source)}]
+    for model in models:
+        began = time.perf_counter()
+        fitted = get_generator_class(model)(seed=seed).fit(table)
+        seconds = round(time.perf_counter() - began, 1)
+        rows = fitted.sample_table(ROWS, seed=seed).frame
+        lines.append({"generator": model, "fit_seconds": seconds, **scored(rows)})
+        if model == "fairvae":
+            student = fs.Fair4Free(seed=seed).distill(_saved(fitted))
+            rows = student.sample_table(ROWS, seed=seed).frame
+            lines.append({"generator": "fair4free", **scored(rows)})
+    for meta in ("first-order", "none"):
+        began = time.perf_counter()
+        fade = FADE(meta=meta, steps=steps, seed=seed).fit(table)
+        seconds = round(time.perf_counter() - began, 1)
+        said = "with meta-learning" if meta != "none" else "without meta-learning"
+        for weight in (0.0, 2.0):
+            fade.set_params(sensitive_weight=weight)
+            rows = fade.sample_table(ROWS, seed=seed).frame
+            label = f"fade, {said}, away weight {weight:g}"
+            lines.append({"generator": label, "fit_seconds": seconds, **scored(rows)})
+        unguided(fade, table)
+        rows = fade.sample_table(ROWS, seed=seed).frame
+        lines.append({"generator": f"fade, {said}, no fairness guidance", **scored(rows)})
+    return lines
+
+
+def unguided(fade: Any, table: Any) -> None:
+    """Let a fitted FADE draw labels and groups as they are in the real rows."""
+    from fairsynth.fairness import Fairness
+    from fairsynth.generators.fairvae import Training
+    from fairsynth.generators.latent_rows import Groups
+
+    counts = Training(table, fade.space_.layout.encoder).counts
+    fade.set_params(sensitive_weight=0.0, fairness=Fairness(strength=0.0))
+    fade.groups_ = Groups(fade.groups_.levels, counts / counts.sum())
+
+
+def _saved(model: Any) -> Any:
+    import tempfile
+    from pathlib import Path
+
+    path = Path(tempfile.mkdtemp()) / "teacher.fairsynth"
+    model.save(path)
+    return path
+
+
+def means(lines: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the mean over the domains, by generator."""
+    told: dict[str, dict[str, float]] = {}
+    for generator in dict.fromkeys(line["generator"] for line in lines):
+        own = [line for line in lines if line["generator"] == generator]
+        numbers = [key for key in own[0] if key not in ("generator", "unseen")]
+        told[generator] = {
+            key: round(float(np.mean([line[key] for line in own if key in line])), 4) for key in numbers
+        }
+    return told
+
+
+def frontier(name: str, sensitive: list[str], *, seed: int, steps: int, rows: int) -> None:
+    """Vary the two weights of one fitted FADE: fairness, utility, fidelity, and three audits of s."""
+    from fairsynth.generators.fade import FADE
+
+    train, test = load(name, sensitive)
+    began = time.perf_counter()
+    fade = FADE(seed=seed, steps=steps).fit(train)
+    fitted = round(time.perf_counter() - began, 1)
+    audit = Audit(train, seed)
+    lines = [{"rows": "real", **audit(train, None)}]
+    print(lines[-1], flush=True)
+    for label_weight in (1.0, 2.0):
+        for weight in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
+            fade.set_params(label_weight=label_weight, sensitive_weight=weight)
+            began = time.perf_counter()
+            drawn = fade.sample_table(rows, seed=seed)
+            seconds = round(time.perf_counter() - began, 1)
+            line = {
+                "label_weight": label_weight, "sensitive_weight": weight, "seconds": seconds,
+                **scores(train, test, drawn, seed), **audit(drawn, fade),
+            }  # fmt: skip
+            lines.append(line)
+            print(line, flush=True)
+    body = {
+        "dataset": name,
+        "sensitive": sensitive,
+        "seed": seed,
+        "steps": steps,
+        "fit_seconds": fitted,
+        "lines": lines,
+    }
+    keep(f"fade-frontier-{name}-{'-'.join(sensitive)}", body)
+
+
+def scores(train: Any, test: Any, drawn: Any, seed: int) -> dict[str, float]:
+    """Return the main numbers of drawn rows on the published test people."""
+    import fairsynth as fs
+
+    evaluation = fs.evaluate(train, test, drawn, seed=seed, depth="quick")
+    attribute = " × ".join(train.schema.sensitive)
+    found = {m: evaluation.value(m, model="mean") for m in ("auroc", "accuracy", "balanced_accuracy")}
+    found |= {m: evaluation.value(m, model="mean", attribute=attribute) for m in ("dpr", "eor")}
+    found |= {m: evaluation.value(m, model=None) for m in ("coverage", "c2st")}
+    return {metric: round(value, 4) for metric, value in found.items() if value is not None}
+
+
+class Audit:
+    """How well s can be read from the other columns: by models that guided nothing, and by the guide itself.
+
+    Parameters
+    ----------
+    train : Table
+        Real rows.
+    seed : int
+        Of the folds.
+    """
+
+    def __init__(self, train: Any, seed: int) -> None:
+        from fairsynth.generators.calibration import _matrix
+
+        self.matrix, self.seed = _matrix, seed
+        schema = train.schema
+        self.names = [c for c in schema.features if c not in schema.sensitive]
+        self.real = self._model().fit(self._features(train), train.groups().codes)
+
+    def _model(self) -> Any:
+        from fairsynth._lightgbm import load_lightgbm
+
+        return load_lightgbm().LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1, random_state=self.seed)
+
+    def _features(self, table: Any) -> Any:
+        return self.matrix(table.frame, self.names)
+
+    def __call__(self, drawn: Any, fade: Any) -> dict[str, float]:
+        """Return AUCs of s: trained on the drawn rows (in folds), on real rows, and the guide's own."""
+        from sklearn.metrics import roc_auc_score
+        from sklearn.model_selection import cross_val_predict
+
+        features, groups = self._features(drawn), drawn.groups().codes
+        own = cross_val_predict(self._model(), features, groups, cv=5, method="predict_proba")[:, 1]
+        found = {"audit_auc": float(roc_auc_score(groups, own))}
+        if fade is not None:
+            said = self.real.predict_proba(features)[:, 1]
+            found["audit_auc_of_a_model_of_real_rows"] = float(roc_auc_score(groups, said))
+            found["guide_auc"] = float(roc_auc_score(groups, _guide(fade, drawn)))
+        return {name: round(value, 4) for name, value in found.items()}
+
+
+def _guide(fade: Any, drawn: Any) -> np.ndarray:
+    """Return the guide's own p(s = 1 | x, y) of drawn rows, at the least noise."""
+    import torch
+
+    from fairsynth.nn.diffusion import SHORTEST
+
+    space = fade.space_
+    states = space.layout.encoder.encode(drawn)
+    x = torch.from_numpy(space.encoder.encode(states, np.random.default_rng(0)))
+    guide = fade.classifiers_.average
+    labels = torch.from_numpy(states[:, space.layout.target].astype(np.int64))
+    known = torch.nn.functional.one_hot(labels, guide.n_labels).float()
+    with torch.no_grad():
+        logs = torch.cat(
+            [
+                guide.sensitive(x[part], torch.full((len(part),), SHORTEST), known[part])
+                for part in torch.arange(len(x)).split(4096)
+            ]
+        )
+    return logs[:, 1].exp().numpy()
+
+
+def solvers(name: str, sensitive: list[str], *, seed: int, steps: int, rows: int) -> None:
+    """Compare the fast solvers with 1,000 steps of Euler-Maruyama on the same fitted model."""
+    from fairsynth.generators.fade import FADE
+
+    train, test = load(name, sensitive)
+    fade = FADE(seed=seed, steps=steps).fit(train)
+    lines = []
+    for solver, solver_steps, calls in (
+        ("dpm-solver++", 20, 20), ("dpm-solver++", 40, 40), ("heun", 12, 24), ("euler-maruyama", 1000, 1000),
+    ):  # fmt: skip
+        fade.set_params(solver=solver, solver_steps=solver_steps)
+        began = time.perf_counter()
+        drawn = fade.sample_table(rows, seed=seed)
+        seconds = round(time.perf_counter() - began, 1)
+        line = {"solver": solver, "steps": solver_steps, "calls": calls, "seconds": seconds}
+        lines.append(line | scores(train, test, drawn, seed))
+        print(lines[-1], flush=True)
+    keep(
+        f"fade-solvers-{name}-{'-'.join(sensitive)}",
+        {"dataset": name, "seed": seed, "rows": rows, "lines": lines},
+    )

@@ -1,0 +1,578 @@
+"""FADE: fair score-based diffusion, steered by two classifiers, meta-trained over domains.
+
+The system is FADM / FADE (arXiv 2406.09495; IJCAI 2025), whose code is not public. **The paper's**: a score model
+and two classifiers, of the target and of the sensitive attribute, trained on noised rows and meta-trained over
+source domains; two gradients added to the score while sampling, towards the wanted target category and away
+from being classifiable by s. **Ours**, since the paper's equations were not at hand:
+
+    score(x_t) = grad log p(x_t)
+               + label_weight * grad log p(y* | x_t)
+               + group_weight * grad log p(s* | x_t, y*)
+               + strength * sensitive_weight * grad R(p(s | x_t, y*))
+
+on the VP-SDE of `nn.diffusion`, where R is the entropy, or minus the KL divergence from the uniform law or from
+the shares of the groups. The sensitive classifier knows the label, so that the second and third line together are
+exact conditioning on (y*, s*) when both weights are 1. The row's own s* is drawn from the table P(y, s), which holds
+the criterion and is calibrated on the real training rows as the teacher's is (`calibration`).
+
+Why a table, and not the last line alone: tilting p(x) by a function of x, and of x only, moves people about but
+leaves p(y | x) as it is, so a later model with enough rows decides as before. `docs/research/fade.md` measures it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.table import Table
+from fairsynth.data.vectors import VectorEncoder
+from fairsynth.errors import CapabilityError, FairsynthWarning, SettingsError
+from fairsynth.fairness import CRITERIA, Fairness
+from fairsynth.generators.base import Capabilities, Generator, Request, _cores, fingerprint
+from fairsynth.generators.calibration import calibrated_shifts
+from fairsynth.generators.fade_parts import ClassifierLoss, Classifiers, ScoreLoss, calibrate, domains_of
+from fairsynth.generators.fade_space import ONE_HOT_UP_TO, LatentSpace, RowSpace
+from fairsynth.generators.fairvae import (
+    ROWS_FROM_DATA,
+    FairVAE,
+    Training,
+    group_tensors,
+    read_groups,
+    read_names,
+    refuse_besides,
+)
+from fairsynth.generators.group_law import fair_table
+from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.rejection import Cells, Wanted, draw, prepare
+from fairsynth.generators.settings import check_settings
+from fairsynth.nn.diffusion import SOLVERS, Averaged, Denoiser, Solver, alpha_sigma, draw_times, solve
+from fairsynth.nn.meta import Order, meta_loss
+from fairsynth.nn.threads import threads
+from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.progress import Progress, Step
+
+if TYPE_CHECKING:
+    from fairsynth.bundle import Bundle
+
+FORMS = ("entropy", "kl-uniform", "kl-shares")
+#: Rows that go through the solver together: as large as fits the processor's cache.
+CHUNK = 2048
+#: Rows drawn once, of every label and group, from which the calibration takes its tables.
+POOL_ROWS = 12_000
+#: Least steps of training, for small tables.
+MIN_STEPS = 600
+#: Rows drawn in search of a condition before it is given up, if far more would be needed.
+MAX_TRIES = 200_000
+#: From this share of drawn rows outside of the learned range on, the user is told.
+OUTSIDE = 0.01
+
+
+class FADE(Generator):
+    """Fair synthetic tables from a score-based diffusion steered by two classifiers.
+
+    Parameters
+    ----------
+    fairness : Fairness
+        Criterion and strength; the strength scales the sensitive weight and moves P(y, s).
+    space : {"row", "latent"}
+        Whether the encoded row diffuses, or the latent of a `FairVAE` trained on the way, whose decoder makes the rows.
+    label_weight : float
+        Weight of the gradient towards the label that the row is to have; 1 is Bayes' rule.
+    group_weight : float
+        Weight of the gradient towards the group that the row is to have; 1 is Bayes' rule.
+    sensitive_weight : float
+        Weight, at full strength, of the gradient away from rows by which the group can be told.
+    sensitive_form : {"entropy", "kl-uniform", "kl-shares"}
+        What that gradient ascends: the entropy of p(s | x_t, y*), or minus its divergence from equal shares, or from
+        the real ones.
+    meta : {"first-order", "second-order", "none"}
+        Meta-learning over the domain column, if the schema names one; without one training is plain.
+    meta_rate, meta_weight : float
+        Inner step size, and weight of the held-out domain's loss.
+    solver : {"dpm-solver++", "heun", "euler-maruyama"}
+        How samples are drawn; see `nn.diffusion.solve`.
+    solver_steps : int or None
+        Its steps; by default 20, 12 and 1,000.
+    calibrate : bool
+        Set the shift of each group's labels by what a probe decides on the real rows (`calibration`).
+    width, depth : int
+        Of the score model.
+    classifier_width, classifier_depth : int
+        Of each classifier.
+    epochs : float
+        Passes over the rows, of at most `steps` steps; small tables get at least 600.
+    steps : int
+        Most optimiser steps of the score model; the classifiers take half.
+    batch_size : int
+        Rows a step; at most an eighth of the table.
+    learning_rate, weight_decay : float
+        Of AdamW; the decay is that of 1,000 rows and falls with their number.
+    averaging : float
+        Share of the moving average of the weights that stays in a step.
+    device : str
+        ``"cpu"``, ``"cuda"``: where networks are trained and samples are drawn.
+    seed : int
+        Decides everything.
+
+    Attributes
+    ----------
+    group_names_, rare_groups_, label_law_
+        As of `FairVAE`.
+    meta_ : str
+        What was done about domains, in words.
+    calibration_ : list of dict
+        For each classifier and stretch of time: rows held out, cross-entropy (nats) and expected calibration error,
+        before and after the temperature.
+
+    References
+    ----------
+    "FADE: Towards Fairness-aware Generation for Domain Generalization via Classifier-Guided Score-based Diffusion
+    Models", arXiv 2406.09495, IJCAI 2025.
+    """
+
+    fairness: Fairness
+    name: ClassVar[str] = "fade"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        title="score-based diffusion steered by two classifiers, meta-trained over domains",
+        paper="FADE, IJCAI 2025",
+        criteria=CRITERIA,
+    )
+
+    def __init__(
+        self,
+        *,
+        fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
+        space: Literal["row", "latent"] = "row",
+        label_weight: float = 1.0,
+        group_weight: float = 1.0,
+        sensitive_weight: float = 0.0,
+        sensitive_form: Literal["entropy", "kl-uniform", "kl-shares"] = "entropy",
+        meta: Order = "first-order",
+        meta_rate: float = 1e-3,
+        meta_weight: float = 1.0,
+        solver: Solver = "dpm-solver++",
+        solver_steps: int | None = None,
+        calibrate: bool = True,
+        width: int = 256,
+        depth: int = 3,
+        classifier_width: int = 128,
+        classifier_depth: int = 2,
+        epochs: float = 100,
+        steps: int = 3000,
+        batch_size: int = 1024,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1.0,
+        averaging: float = 0.999,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.fairness = fairness
+        self.space = space
+        self.label_weight = label_weight
+        self.group_weight = group_weight
+        self.sensitive_weight = sensitive_weight
+        self.sensitive_form = sensitive_form
+        self.meta = meta
+        self.meta_rate = meta_rate
+        self.meta_weight = meta_weight
+        self.solver = solver
+        self.solver_steps = solver_steps
+        self.calibrate = calibrate
+        self.width = width
+        self.depth = depth
+        self.classifier_width = classifier_width
+        self.classifier_depth = classifier_depth
+        self.epochs = epochs
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.averaging = averaging
+        self.device = device
+        self.seed = seed
+
+    def _check_settings(self) -> None:
+        check_settings(
+            self,
+            choices={
+                "space": ("row", "latent"),
+                "sensitive_form": FORMS,
+                "meta": ("first-order", "second-order", "none"),
+                "solver": SOLVERS,
+            },
+            whole=("width", "depth", "classifier_width", "classifier_depth", "steps", "batch_size"),
+            from_zero=("label_weight", "group_weight", "sensitive_weight", "meta_weight", "weight_decay", "averaging"),
+            above_zero=("epochs", "learning_rate", "meta_rate"),
+        )  # fmt: skip
+        if self.solver_steps is not None:
+            check_settings(self, whole=("solver_steps",))
+        if self.averaging >= 1:
+            raise SettingsError(f"averaging={self.averaging!r} must be below 1, or the average never moves.")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise SettingsError(
+                f"device={self.device!r} cannot be used here ({error}); device='cpu' always can."
+            ) from error
+
+    # ------------------------------------------------------------------------------------------------ learning
+    def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
+        self._check_settings()
+        with threads(1):
+            self._learn(table, progress, checkpoint)
+
+    def _learn(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> None:
+        data = Training(table, TableEncoder.learn(table))
+        kept = (
+            Checkpoint(checkpoint, fingerprint(self, table, data.states)) if checkpoint is not None else None
+        )
+        space: RowSpace | LatentSpace = RowSpace.learn(data)
+        if self.space == "latent":
+            folder = checkpoint / "teacher" if checkpoint is not None else None
+            teacher = FairVAE(fairness=self.fairness, seed=self.seed)
+            space = LatentSpace.learn(teacher.fit(table, progress=progress, checkpoint=folder), data)
+        n = len(table)
+        domains, self.meta_ = domains_of(table, self.meta)
+        order: Order = self.meta if domains is not None else "none"
+        codes = torch.zeros(n, dtype=torch.int64) if domains is None else domains
+        held = np.random.default_rng([self.seed, 3]).permutation(n)[: min(n // 10, 5000) if n >= 500 else 0]
+        self._train(self._score(space, True), ScoreLoss, space, data, codes, order, kept, progress)
+        learned = np.setdiff1d(np.arange(n), held)
+        self._train(
+            self._classifiers(space, data.layout, len(data.group_levels), True),
+            ClassifierLoss, space, data, codes, order, kept, progress, rows=torch.from_numpy(learned),
+        )  # fmt: skip
+        self.space_ = space
+        self.calibration_ = calibrate(
+            self.classifiers_.average, space, data, torch.from_numpy(held), self.seed, self.device
+        )
+        self._name_groups(data)
+        self.group_shares_ = data.group_counts / n
+        self.groups_ = Groups(data.group_levels, self._label_law(data, progress))
+        self.label_law_ = self.groups_.table
+
+    def _train(
+        self,
+        averaged: Averaged,
+        objective_of: Any,
+        space: RowSpace | LatentSpace,
+        data: Training,
+        domains: Tensor,
+        order: Order,
+        kept: Checkpoint | None,
+        progress: Progress | None,
+        rows: Tensor | None = None,
+    ) -> None:
+        score = objective_of is ScoreLoss
+        objective = objective_of(averaged.live).to(self.device)
+        averaged.to(self.device)
+        n = len(data.labels) if rows is None else len(rows)
+        batch = min(self.batch_size, max(64, n // 8))
+        steps = min(steps_for(n, batch, self.epochs, MIN_STEPS), self.steps)
+
+        def loss(places: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+            own = places if rows is None else rows[places]
+            averaged.update()
+            x0 = space.vectors(own, generator)
+            t, noise = draw_times(len(own), generator), torch.randn(x0.shape, generator=generator)
+            inputs = (x0, t, noise) if score else (x0, t, noise, data.labels[own], data.groups[own])
+            value = meta_loss(
+                objective,
+                tuple(part.to(self.device) for part in inputs),
+                domains[own],
+                order=order,
+                inner_rate=self.meta_rate,
+                weight=self.meta_weight,
+                generator=generator,
+            )
+            return value, {"loss": float(value.detach())}
+
+        train(
+            averaged,
+            loss,
+            n_rows=n,
+            plan=Plan(
+                steps=steps if score else max(1, steps // 2),
+                batch_size=batch,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay * 1000 / n,
+            ),
+            seed=self.seed if score else self.seed + 2**20,
+            stage="fit score model" if score else "fit classifiers",
+            progress=progress,
+            checkpoint=kept,
+        )
+        averaged.update()
+        averaged.eval()
+        if score:
+            self.score_ = averaged
+        else:
+            self.classifiers_ = averaged
+
+    def _score(self, space: RowSpace | LatentSpace, fresh: bool) -> Averaged:
+        def one() -> Denoiser:
+            return Denoiser(space.numbers, space.levels, width=self.width, depth=self.depth)
+
+        def both() -> Averaged:
+            return Averaged(one(), one(), self.averaging)
+
+        return build(self.seed, both) if fresh else both()
+
+    def _classifiers(
+        self, space: RowSpace | LatentSpace, layout: Layout, n_groups: int, fresh: bool
+    ) -> Averaged:
+        def one() -> Classifiers:
+            return Classifiers(
+                space.width,
+                layout.n_labels,
+                n_groups,
+                width=self.classifier_width,
+                depth=self.classifier_depth,
+            )
+
+        def both() -> Averaged:
+            return Averaged(one(), one(), self.averaging)
+
+        return build(self.seed + 1, both) if fresh else both()
+
+    def _name_groups(self, data: Training) -> None:
+        layout = data.layout
+        self.group_names_ = tuple(
+            " × ".join(layout.level_names(a)[level] for a, level in enumerate(row))
+            for row in data.group_levels.tolist()
+        )
+        self.rare_groups_ = tuple(
+            name for name, count in zip(self.group_names_, data.group_counts, strict=True) if count < 30
+        )
+
+    def _label_law(self, data: Training, progress: Progress | None) -> np.ndarray:
+        """Return P(y, s) to draw from; the calibration draws from one pool of rows of every cell."""
+        favorable = data.layout.favorable
+        if self.fairness.criterion != "demographic_parity" and not favorable.any():
+            raise CapabilityError(
+                f"{self.fairness.criterion} needs favorable values of a categorical target."
+            )
+        wanted = self.calibrate or self.fairness.criterion != "demographic_parity"
+        shifts = np.zeros(len(data.group_levels))
+        if self.fairness.strength > 0 and favorable.any() and wanted:
+            shifts = self._calibrated_shifts(data, favorable, progress)
+        return fair_table(data.counts, self.fairness, favorable=favorable, shifts=shifts)
+
+    def _calibrated_shifts(
+        self, data: Training, favorable: np.ndarray, progress: Progress | None
+    ) -> np.ndarray:
+        full = Fairness(self.fairness.criterion, 1.0)
+        n = min(len(data.table), POOL_ROWS)
+        real = data.counts / data.counts.sum()
+        fair = fair_table(data.counts, full, favorable=favorable, shifts=np.zeros(real.shape[1]))
+        # Enough of every cell, whatever table the calibration comes to: real and fair shares, and some of each.
+        cells = np.ceil(n * np.maximum(real, fair)).astype(np.int64) + 20 * (data.counts.sum(1) > 0)[:, None]
+        labels, groups = (
+            np.repeat(index.ravel(), cells.ravel()) for index in np.indices(cells.shape, dtype=np.int64)
+        )
+        rng = np.random.default_rng([self.seed, 5])
+        lines = self._propose(Cells(len(labels), labels, groups), rng, progress=progress)
+        lines[data.layout.target] = labels
+        for a, place in enumerate(data.layout.sensitive):
+            if place not in data.layout.bands:
+                lines[place] = data.group_levels[groups, a]
+        starts = np.concatenate([[0], np.cumsum(cells.ravel())])
+
+        def draw_pool(shifts: np.ndarray, turn: int) -> Table:
+            chance = np.random.default_rng([self.seed, 7, turn])
+            law = fair_table(data.counts, full, favorable=favorable, shifts=shifts).ravel()
+            chosen = chance.choice(len(law), size=n, p=law / law.sum())
+            rows = starts[chosen] + (chance.random(n) * (starts[chosen + 1] - starts[chosen])).astype(
+                np.int64
+            )
+            return data.table.replace(
+                data.layout.encoder.decode(np.ascontiguousarray(lines[:, rows]), chance)
+            )
+
+        return calibrated_shifts(
+            draw_pool, data.table, data.groups.numpy(), len(data.group_levels), full, seed=self.seed
+        )
+
+    # ------------------------------------------------------------------------------------------------ drawing
+    def _prepare(self, request: Request) -> Wanted:
+        return prepare(request, self.space_.layout, self.groups_, "label and group")
+
+    def _draw(self, n: int, request: Wanted, seed: np.random.SeedSequence) -> Any:
+        return draw(
+            n, self._propose, request, self.space_.layout, self.groups_, "label and group", seed, max_tries=MAX_TRIES
+        )  # fmt: skip
+
+    def _propose(
+        self, cells: Cells, rng: np.random.Generator, progress: Progress | None = None
+    ) -> np.ndarray:
+        """Draw states of rows with given labels and groups, chunk by chunk on all cores."""
+        assert cells.labels is not None and cells.groups is not None
+        labels, groups = torch.from_numpy(cells.labels), torch.from_numpy(cells.groups)
+        places = torch.arange(cells.n).split(CHUNK)
+        seeds = rng.integers(2**62, size=len(places))
+
+        def one(index: int) -> tuple[np.ndarray, int]:
+            generator = torch.Generator().manual_seed(int(seeds[index]))
+            own = places[index]
+            vectors = self._vectors(labels[own], groups[own], generator)
+            outside = self.space_.outside(vectors)
+            if not torch.isfinite(vectors).all():
+                raise CapabilityError(
+                    "the guidance is so strong that samples became infinite; lower sensitive_weight "
+                    f"({self.sensitive_weight}), label_weight ({self.label_weight}) or group_weight "
+                    f"({self.group_weight}), or take more solver_steps."
+                )
+            states = self.space_.states(vectors, labels[own], groups[own], generator)
+            return states, int(outside.sum())
+
+        parts, outside = [], 0
+        with ThreadPoolExecutor(min(_cores(), len(places))) as pool:
+            for done, (states, out) in enumerate(pool.map(one, range(len(places))), start=1):
+                parts.append(states)
+                outside += out
+                if progress is not None and len(places) > 1:
+                    progress(Step("calibrate", done, len(places), {}))
+        if outside > OUTSIDE * cells.n and outside > 5:
+            warnings.warn(
+                f"{outside:,} of {cells.n:,} rows drawn lie outside of where the learned rows are and were put at the "
+                "nearest value: the guidance is too strong for these rows, or the training was too short. Lower "
+                f"sensitive_weight ({self.sensitive_weight}) or the strength, or take more solver_steps or steps.",
+                FairsynthWarning,
+                stacklevel=2,
+            )
+        return np.concatenate(parts, axis=1)
+
+    def _vectors(self, labels: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
+        steps = self.solver_steps or {"dpm-solver++": 20, "heun": 12, "euler-maruyama": 1000}[self.solver]
+        noise = torch.randn(len(labels), self.space_.width, generator=generator).to(self.device)
+        denoise = self._guided(labels.to(self.device), groups.to(self.device))
+        with torch.no_grad():
+            return solve(denoise, noise, solver=self.solver, steps=steps, generator=generator).cpu()
+
+    def _guided(self, labels: Tensor, groups: Tensor) -> Any:
+        """Return the denoiser with the gradients of the module's head added, as ``(x_t, t) -> mean``."""
+        denoiser, classifiers = self.score_.average, self.classifiers_.average
+        assert isinstance(classifiers, Classifiers)
+        away = self.sensitive_weight * self.fairness.strength
+        shares = torch.from_numpy(self.group_shares_).float().to(labels.device)
+        known = nn.functional.one_hot(labels, classifiers.n_labels).float()
+
+        def pull(x: Tensor, t: Tensor) -> Tensor:
+            total = x.new_zeros(())
+            if self.label_weight:
+                chosen = classifiers.target(x, t).gather(1, labels[:, None])
+                total = total + self.label_weight * chosen.sum()
+            if self.group_weight or away:
+                logs = classifiers.sensitive(x, t, known)
+                total = total + self.group_weight * logs.gather(1, groups[:, None]).sum()
+                if self.sensitive_form == "entropy":
+                    total = total - away * (logs.exp() * logs).sum()
+                elif self.sensitive_form == "kl-uniform":
+                    total = total + away * logs.mean(1).sum()
+                else:
+                    total = total + away * (logs * shares).sum()
+            return total
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            with torch.no_grad():
+                mean = denoiser(x, t)
+            if not (self.label_weight or self.group_weight or away):
+                return mean
+            with torch.enable_grad():
+                at = x.detach().requires_grad_(True)
+                (slope,) = torch.autograd.grad(pull(at, t), at)
+            alpha, sigma = alpha_sigma(t)
+            return mean + (sigma**2 / alpha)[:, None] * slope
+
+        return guided
+
+    # ------------------------------------------------------------------------------------------------ the file
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
+        tensors = {
+            f"net.{part}.{name}": p.detach().cpu().numpy()
+            for part, module in (("score", self.score_), ("classifiers", self.classifiers_))
+            for name, p in module.named_parameters()
+        }
+        documents = {
+            "columns": self.space_.layout.encoder.to_json(),
+            "groups": {"names": list(self.group_names_), "rare": list(self.rare_groups_)},
+            "classifiers": {"meta": self.meta_, "calibration": self.calibration_},
+        }
+        held = {"groups.shares": self.group_shares_}
+        return (
+            documents,
+            {**tensors, **self.space_.tensors(), **group_tensors(self.groups_), **held},
+            FROM_DATA,
+        )
+
+    def _restore(self, content: Bundle) -> None:
+        self._check_settings()
+        layout = Layout(TableEncoder.from_json(self.schema_, content.document("columns")))
+        tensors = dict(content.tensors)
+        self.groups_ = read_groups(tensors, layout)
+        self.label_law_ = self.groups_.table
+        shares = tensors.pop("groups.shares")
+        if (
+            shares.shape != (len(self.groups_.levels),)
+            or not (shares >= 0).all()
+            or not np.isfinite(shares).all()
+        ):
+            raise ValueError("the shares of the groups do not fit their number")
+        self.group_shares_ = shares
+        self.space_ = self._read_space(layout, tensors, content.path)
+        parts = {}
+        for part in ("score", "classifiers"):
+            start = f"net.{part}."
+            parts[part] = {
+                k.removeprefix(start): tensors.pop(k) for k in list(tensors) if k.startswith(start)
+            }
+        space, n_groups = self.space_, len(self.groups_.levels)
+        self.score_ = restore(lambda: self._score(space, False), parts["score"], content.path)
+        self.classifiers_ = restore(
+            lambda: self._classifiers(space, layout, n_groups, False), parts["classifiers"], content.path
+        )
+        for module in (self.score_, self.classifiers_):
+            module.to(self.device)
+        refuse_besides(tensors)
+        self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
+        told = content.document("classifiers")
+        self.meta_, self.calibration_ = str(told["meta"]), list(told["calibration"])
+
+    def _read_space(
+        self, layout: Layout, tensors: dict[str, np.ndarray], path: str
+    ) -> RowSpace | LatentSpace:
+        if self.space == "row":
+            vectors = VectorEncoder.from_tensor(
+                layout.encoder, layout.features, tensors.pop("space.shares"), ONE_HOT_UP_TO
+            )
+            return RowSpace(layout, vectors, self.groups_.levels)
+        own = {k.removeprefix("teacher."): tensors.pop(k) for k in list(tensors) if k.startswith("teacher.")}
+        net = restore(lambda: FairVAE()._network(layout), own, path)
+        centre, spread = (
+            torch.from_numpy(tensors.pop(f"space.{name}").copy()) for name in ("centre", "spread")
+        )
+        latent = FairVAE().latent_dim
+        if centre.shape != (latent,) or spread.shape != (latent,) or not bool((spread > 0).all()):
+            raise ValueError("the place of the codes does not fit the teacher's latent")
+        return LatentSpace(net, self.groups_, centre, spread)
+
+
+FROM_DATA = [
+    *ROWS_FROM_DATA[:4],
+    {"what": "share of the rows in each joint group", "where": "groups.shares"},
+    {"what": "share of the rows in each state of each column, half a row added; or where a teacher's codes lie",
+     "where": "space.*"},
+    {"what": "weights of the score model, as trained and averaged", "where": "net.score.*"},
+    {"what": "weights of the two classifiers, as trained and averaged, and their temperatures",
+     "where": "net.classifiers.*"},
+    {"what": "weights of the teacher, where its latent diffuses", "where": "teacher.*"},
+    {"what": "how well the classifiers are calibrated on rows held out; which domains lack a label or group",
+     "where": "documents/classifiers.json"},
+]  # fmt: skip
