@@ -251,7 +251,8 @@ def train_gan(
     making, judging = nets["generator"], nets["critic"]
     averaged = [p.detach().clone() for p in making.parameters] if average else []
     key = stage.replace(" ", "_")
-    done = _resume(checkpoint, key, nets, averaged)
+    course = f"{training._course(plan, n_rows, seed)}, {critic_steps} critic steps"
+    done = _resume(checkpoint, key, nets, averaged, course)
     batch = min(plan.batch_size, n_rows)
     a_pass = max(1, n_rows // batch)
     generator = torch.Generator()
@@ -288,13 +289,13 @@ def train_gan(
                 and time.monotonic() - saved > training.SAVE_EVERY
                 and step + 1 < plan.steps
             ):
-                checkpoint.save(key, step + 1, _state(nets, averaged))
+                checkpoint.save(key, step + 1, _state(nets, averaged), course)
                 saved = time.monotonic()
     finally:
         for net in nets.values():
             net.wanted(True)
     if checkpoint is not None and done < plan.steps:
-        checkpoint.save(key, plan.steps, _state(nets, averaged))
+        checkpoint.save(key, plan.steps, _state(nets, averaged), course)
     with torch.no_grad():
         for mean, parameter in zip(averaged, making.parameters, strict=False):
             parameter.copy_(mean)
@@ -340,9 +341,13 @@ def _state(nets: Mapping[str, _Trained], averaged: Sequence[Tensor]) -> dict[str
 
 
 def _resume(
-    checkpoint: Checkpoint | None, key: str, nets: Mapping[str, _Trained], averaged: Sequence[Tensor]
+    checkpoint: Checkpoint | None,
+    key: str,
+    nets: Mapping[str, _Trained],
+    averaged: Sequence[Tensor],
+    course: str,
 ) -> int:
-    kept = checkpoint.load(key) if checkpoint is not None else None
+    kept = checkpoint.load(key, course) if checkpoint is not None else None
     if kept is None:
         return 0
     done, tensors = kept
