@@ -47,6 +47,11 @@ def shapes(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("shape", names)
 
 
+def promised(model: Generator) -> None:
+    if model.capabilities.package:
+        pytest.skip("other people's: how good it is after a blink of training is not our promise")
+
+
 ALL = shapes(
     "mixed", "pandas", "polars", "pyarrow", "five groups", "several", "banded", "multiclass", "numeric target",
     "levels only", "numbers only", "crowded", "tiny",
@@ -88,6 +93,7 @@ def test_values_are_possible_ones(shape: str, fitted: Fitted, table_of: TableOf)
 @ALL
 def test_there_is_variety(shape: str, fitted: Fitted, table_of: TableOf) -> None:
     """Labels, groups and features all vary: no generator here answers with one row."""
+    promised(fitted(shape))
     real, made = table_of(shape), fitted(shape).sample_table(N, seed=2)
     schema = real.schema
     seen = [int(c) for c in np.unique(real.groups().codes) if (real.groups().codes == c).mean() > 0.05]
@@ -101,6 +107,7 @@ def test_missing_values_come_at_about_the_real_share(
     make: Make, table_of: TableOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fairvae, "MIN_STEPS", 150)
+    promised(make())
     known = make().get_params(deep=False)
     longer = {name: value for name, value in {"epochs": 20, "steps": 150}.items() if name in known}
     model, real = make(**longer).fit(table_of("mixed")), table_of("mixed").frame
@@ -112,6 +119,7 @@ def test_missing_values_come_at_about_the_real_share(
 
 @shapes("five groups", "several", "banded")
 def test_groups_come_in_their_real_shares(shape: str, fitted: Fitted, table_of: TableOf) -> None:
+    promised(fitted(shape))
     real, made = table_of(shape).groups(), fitted(shape).sample_table(6000, seed=3).groups()
     assert real.names == made.names
     share = real.counts / real.counts.sum()
@@ -119,6 +127,7 @@ def test_groups_come_in_their_real_shares(shape: str, fitted: Fitted, table_of: 
 
 
 def test_a_thousand_levels_are_not_lost(fitted: Fitted) -> None:
+    promised(fitted("crowded"))
     assert fitted("crowded").sample_table(5000, seed=0).frame["street"].n_unique() > 600
 
 

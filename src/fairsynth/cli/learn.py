@@ -118,10 +118,12 @@ def _method(
 ) -> tuple[Any, dict[str, Any]]:
     """Find the method's class, and the arguments that the options make for it."""
     from fairsynth.fairness import Fairness
+    from fairsynth.generators.base import refuse_unsaved
     from fairsynth.generators.registry import DEFAULT_GENERATOR, get_generator_class
 
     name = name or DEFAULT_GENERATOR
     method = get_generator_class(name)
+    refuse_unsaved(method)
     chosen = typed_settings(settings, method)
     chosen["seed"] = seed
     if criterion is not None or strength is not None:

@@ -180,6 +180,9 @@ def _description(content: Bundle) -> Iterator[str]:
         yield f"\nschema\n\n{Schema.from_json(json.dumps(content.documents['schema']))}"
 
 
+_NOT_INSTALLED = '\nnot installed: pip install "fairsynth[peers]"'
+
+
 @command("models")
 def models(
     name: Annotated[
@@ -192,7 +195,7 @@ def models(
     if name is not None:
         method = get_generator_class(name)
         can = method.capabilities
-        typer.echo(f"{name}: {can.title}\n{can.paper}\n")
+        typer.echo(f"{name}: {can.title}\n{can.paper}{'' if can.installed else _NOT_INSTALLED}\n")
         typer.echo("capabilities")
         for key, value in can.to_dict().items():
             if key not in ("title", "paper"):
@@ -202,6 +205,7 @@ def models(
             if key not in ("fairness", "seed"):
                 typer.echo(f"  {key} = {json.dumps(value, default=str)}")
         return
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     table = RichTable()
@@ -220,7 +224,7 @@ def models(
         can = get_generator_class(known).capabilities
         table.add_row(
             known,
-            f"{can.title}\n[dim]{can.paper}[/dim]",
+            f"{can.title}\n[dim]{can.paper}{'' if can.installed else escape(_NOT_INSTALLED)}[/dim]",
             "\n".join(can.criteria) + ("" if can.strength or not can.criteria else "\n(on or off)"),
             ", ".join(can.targets),
             _words(can.several_sensitive),
