@@ -111,8 +111,8 @@ class FairTrees(Generator):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         calibrate: bool = True,
-        reach: float = 2.0,
-        min_leaf: int = 10,
+        reach: float = 4.0,
+        min_leaf: int = 20,
         evidence: float = 2.0,
         backing: float = 0.5,
         max_intervals: int = 128,
