@@ -34,7 +34,8 @@ def main() -> None:
         one.add_argument("dataset", nargs="?", default="sqf" if command == "fade-shift" else "adult")
         one.add_argument("--sensitive", action="append")
         one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--steps", type=int, default=3000)
+        one.add_argument("--steps", type=int)
+        one.add_argument("--space", default="latent")
         one.add_argument("--rows", type=int, default=10_000)
         one.add_argument("--models", nargs="*", default=["fairvae", "fair-trees"])
     chosen = parser.parse_args()
@@ -61,7 +62,9 @@ def main() -> None:
     elif chosen.what == "fade-shift":
         from benchmarks import fade
 
-        fade.shift(chosen.dataset, seed=chosen.seed, steps=chosen.steps, models=tuple(chosen.models))
+        fade.shift(
+            chosen.dataset, seed=chosen.seed, steps=chosen.steps, models=tuple(chosen.models), space=chosen.space
+        )
     elif chosen.what in ("fade-frontier", "fade-solvers"):
         from benchmarks import fade
 

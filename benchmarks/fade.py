@@ -13,13 +13,13 @@ from benchmarks.common import keep, load
 ROWS = 20_000
 
 
-def shift(name: str, *, seed: int, steps: int, models: tuple[str, ...]) -> None:
+def shift(name: str, *, seed: int, steps: int | None, models: tuple[str, ...], space: str) -> None:
     """Leave each domain out in turn: train on the others, generate, train plain models, test on the unseen one."""
     train, test = load(name)
     lines: list[dict[str, Any]] = []
     domains = train.schema[train.schema.domain].group_names()
     for domain in domains:
-        for line in one_domain(train, test, domain, seed, steps, models):
+        for line in one_domain(train, test, domain, seed, steps, models, space):
             lines.append({"unseen": domain, **line})
             print(lines[-1], flush=True)
     keep(
@@ -29,7 +29,7 @@ def shift(name: str, *, seed: int, steps: int, models: tuple[str, ...]) -> None:
 
 
 def one_domain(
-    train: Any, test: Any, domain: str, seed: int, steps: int, models: tuple[str, ...]
+    train: Any, test: Any, domain: str, seed: int, steps: int | None, models: tuple[str, ...], space: str
 ) -> list[dict[str, Any]]:
     """Return the scores of every generator on people of one domain that none has seen."""
     import polars as pl
@@ -60,6 +60,7 @@ def one_domain(
     schema = train.schema.revised(sensitive=(train.schema.sensitive[0],))
     table = fs.Table(known.native(), schema=schema)
     lines = [{"generator": "real rows of the other domains", **scored(source)}]
+    teacher = None
     for model in models:
         began = time.perf_counter()
         fitted = get_generator_class(model)(seed=seed).fit(table)
@@ -67,12 +68,15 @@ def one_domain(
         rows = fitted.sample_table(ROWS, seed=seed).frame
         lines.append({"generator": model, "fit_seconds": seconds, **scored(rows)})
         if model == "fairvae":
+            teacher = fitted
             student = fs.Fair4Free(seed=seed).distill(_saved(fitted))
             rows = student.sample_table(ROWS, seed=seed).frame
             lines.append({"generator": "fair4free", **scored(rows)})
     for meta in ("first-order", "none"):
         began = time.perf_counter()
-        fade = FADE(meta=meta, steps=steps, seed=seed).fit(table)
+        fade = FADE(
+            space=space, teacher=teacher if space == "latent" else None, meta=meta, steps=steps, seed=seed
+        ).fit(table)
         seconds = round(time.perf_counter() - began, 1)
         said = "with meta-learning" if meta != "none" else "without meta-learning"
         for weight in (0.0, 2.0):
@@ -118,13 +122,13 @@ def means(lines: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return told
 
 
-def frontier(name: str, sensitive: list[str], *, seed: int, steps: int, rows: int) -> None:
+def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int) -> None:
     """Vary the two weights of one fitted FADE: fairness, utility, fidelity, and three audits of s."""
     from fairsynth.generators.fade import FADE
 
     train, test = load(name, sensitive)
     began = time.perf_counter()
-    fade = FADE(seed=seed, steps=steps).fit(train)
+    fade = FADE(space="row", seed=seed, steps=steps).fit(train)
     fitted = round(time.perf_counter() - began, 1)
     audit = Audit(train, seed)
     lines = [{"rows": "real", **audit(train, None)}]
@@ -184,9 +188,9 @@ class Audit:
         self.real = self._model().fit(self._features(train), train.groups().codes)
 
     def _model(self) -> Any:
-        from fairsynth._lightgbm import load_lightgbm
+        from fairsynth._lightgbm import load
 
-        return load_lightgbm().LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1, random_state=self.seed)
+        return load().LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1, random_state=self.seed)
 
     def _features(self, table: Any) -> Any:
         return self.matrix(table.frame, self.names)
@@ -228,12 +232,12 @@ def _guide(fade: Any, drawn: Any) -> np.ndarray:
     return logs[:, 1].exp().numpy()
 
 
-def solvers(name: str, sensitive: list[str], *, seed: int, steps: int, rows: int) -> None:
+def solvers(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int) -> None:
     """Compare the fast solvers with 1,000 steps of Euler-Maruyama on the same fitted model."""
     from fairsynth.generators.fade import FADE
 
     train, test = load(name, sensitive)
-    fade = FADE(seed=seed, steps=steps).fit(train)
+    fade = FADE(space="row", seed=seed, steps=steps).fit(train)
     lines = []
     for solver, solver_steps, calls in (
         ("dpm-solver++", 20, 20), ("dpm-solver++", 40, 40), ("heun", 12, 24), ("euler-maruyama", 1000, 1000),

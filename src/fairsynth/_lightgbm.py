@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import random
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +47,12 @@ def load() -> ModuleType:
 
 
 def _imported() -> ModuleType:
-    import lightgbm
-
+    # What it imports on its way draws from Python's global chance, which is the caller's.
+    state = random.getstate()
+    try:
+        import lightgbm
+    finally:
+        random.setstate(state)
     return lightgbm
 
 

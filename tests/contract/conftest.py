@@ -29,7 +29,7 @@ QUICK = {
     "depth": 1,
     "classifier_width": 32,
     "classifier_depth": 1,
-    "solver_steps": 5,
+    "solver_steps": 10,
     # The noise of a private method would drown tables of 400 rows, and is never the same twice unless it is seeded.
     "epsilon": 100.0,
     "secure_noise": False,

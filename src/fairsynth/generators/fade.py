@@ -21,6 +21,7 @@ leaves p(y | x) as it is, so a later model with enough rows decides as before. `
 
 from __future__ import annotations
 
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,11 +34,26 @@ from torch import Tensor, nn
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.data.vectors import VectorEncoder
-from fairsynth.errors import CapabilityError, FairsynthWarning, SettingsError
+from fairsynth.errors import CapabilityError, DataError, FairsynthWarning, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, _cores, fingerprint
+from fairsynth.generators.base import (
+    Capabilities,
+    Generator,
+    Request,
+    _cores,
+    _plain,
+    fingerprint,
+    load_generator,
+)
 from fairsynth.generators.calibration import calibrated_shifts
-from fairsynth.generators.fade_parts import ClassifierLoss, Classifiers, ScoreLoss, calibrate, domains_of
+from fairsynth.generators.fade_parts import (
+    ClassifierLoss,
+    Classifiers,
+    ScoreLoss,
+    Together,
+    calibrate,
+    domains_of,
+)
 from fairsynth.generators.fade_space import ONE_HOT_UP_TO, LatentSpace, RowSpace
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
@@ -62,6 +78,15 @@ if TYPE_CHECKING:
     from fairsynth.bundle import Bundle
 
 FORMS = ("entropy", "kl-uniform", "kl-shares")
+#: What the sizes are where none is given: a latent of two dimensions needs less than a row of a hundred.
+SIZES: dict[str, dict[str, int]] = {
+    "row": {"width": 256, "depth": 3, "classifier_width": 128, "classifier_depth": 2, "batch_size": 512, "steps": 6000},
+    "latent": {
+        "width": 128, "depth": 2, "classifier_width": 64, "classifier_depth": 2, "batch_size": 1024, "steps": 2500
+    },
+}  # fmt: skip
+#: Settings of a teacher that its networks depend on.
+TEACHER = ("preset", "latent_dim", "hidden", "decoder", "decoder_hidden", "decoder_width")
 #: Rows that go through the solver together: as large as fits the processor's cache.
 CHUNK = 2048
 #: Rows drawn once, of every label and group, from which the calibration takes its tables.
@@ -81,8 +106,12 @@ class FADE(Generator):
     ----------
     fairness : Fairness
         Criterion and strength; the strength scales the sensitive weight and moves P(y, s).
-    space : {"row", "latent"}
-        Whether the encoded row diffuses, or the latent of a `FairVAE` trained on the way, whose decoder makes the rows.
+    space : {"latent", "row"}
+        Whether the latent of a `FairVAE` trained on the way diffuses, whose decoder makes the rows, or the encoded row
+        itself. The first is the more faithful and the faster; only in the second can the away gradient hide the group
+        from the columns, since the teacher's decoder knows it.
+    teacher : FairVAE, path or None
+        A fitted teacher whose latent diffuses; by default one is trained on the same rows.
     label_weight : float
         Weight of the gradient towards the label that the row is to have; 1 is Bayes' rule.
     group_weight : float
@@ -102,15 +131,15 @@ class FADE(Generator):
         Its steps; by default 20, 12 and 1,000.
     calibrate : bool
         Set the shift of each group's labels by what a probe decides on the real rows (`calibration`).
-    width, depth : int
-        Of the score model.
-    classifier_width, classifier_depth : int
+    width, depth : int or None
+        Of the score model; by default what `SIZES` says for the space, as for all of the following.
+    classifier_width, classifier_depth : int or None
         Of each classifier.
     epochs : float
         Passes over the rows, of at most `steps` steps; small tables get at least 600.
-    steps : int
+    steps : int or None
         Most optimiser steps of the score model; the classifiers take half.
-    batch_size : int
+    batch_size : int or None
         Rows a step; at most an eighth of the table.
     learning_rate, weight_decay : float
         Of AdamW; the decay is that of 1,000 rows and falls with their number.
@@ -149,7 +178,8 @@ class FADE(Generator):
         self,
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
-        space: Literal["row", "latent"] = "row",
+        space: Literal["row", "latent"] = "latent",
+        teacher: FairVAE | str | os.PathLike[str] | None = None,
         label_weight: float = 1.0,
         group_weight: float = 1.0,
         sensitive_weight: float = 0.0,
@@ -160,13 +190,13 @@ class FADE(Generator):
         solver: Solver = "dpm-solver++",
         solver_steps: int | None = None,
         calibrate: bool = True,
-        width: int = 256,
-        depth: int = 3,
-        classifier_width: int = 128,
-        classifier_depth: int = 2,
+        width: int | None = None,
+        depth: int | None = None,
+        classifier_width: int | None = None,
+        classifier_depth: int | None = None,
         epochs: float = 100,
-        steps: int = 3000,
-        batch_size: int = 1024,
+        steps: int | None = None,
+        batch_size: int | None = None,
         learning_rate: float = 2e-3,
         weight_decay: float = 1.0,
         averaging: float = 0.999,
@@ -175,6 +205,7 @@ class FADE(Generator):
     ) -> None:
         self.fairness = fairness
         self.space = space
+        self.teacher = teacher
         self.label_weight = label_weight
         self.group_weight = group_weight
         self.sensitive_weight = sensitive_weight
@@ -207,7 +238,7 @@ class FADE(Generator):
                 "meta": ("first-order", "second-order", "none"),
                 "solver": SOLVERS,
             },
-            whole=("width", "depth", "classifier_width", "classifier_depth", "steps", "batch_size"),
+            whole=[name for name in SIZES["row"] if getattr(self, name) is not None],
             from_zero=("label_weight", "group_weight", "sensitive_weight", "meta_weight", "weight_decay", "averaging"),
             above_zero=("epochs", "learning_rate", "meta_rate"),
         )  # fmt: skip
@@ -222,6 +253,10 @@ class FADE(Generator):
                 f"device={self.device!r} cannot be used here ({error}); device='cpu' always can."
             ) from error
 
+    def _size(self, name: str) -> int:
+        given = getattr(self, name)
+        return SIZES[self.space][name] if given is None else int(given)
+
     # ------------------------------------------------------------------------------------------------ learning
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
@@ -235,20 +270,32 @@ class FADE(Generator):
         )
         space: RowSpace | LatentSpace = RowSpace.learn(data)
         if self.space == "latent":
-            folder = checkpoint / "teacher" if checkpoint is not None else None
-            teacher = FairVAE(fairness=self.fairness, seed=self.seed)
-            space = LatentSpace.learn(teacher.fit(table, progress=progress, checkpoint=folder), data)
+            teacher = self._teacher(table, progress, checkpoint)
+            data = Training(table, teacher.net_.layout.encoder)
+            space = LatentSpace.learn(teacher, data)
+            self.teacher_settings_ = {name: getattr(teacher, name) for name in TEACHER}
         n = len(table)
         domains, self.meta_ = domains_of(table, self.meta)
         order: Order = self.meta if domains is not None else "none"
         codes = torch.zeros(n, dtype=torch.int64) if domains is None else domains
         held = np.random.default_rng([self.seed, 3]).permutation(n)[: min(n // 10, 5000) if n >= 500 else 0]
-        self._train(self._score(space, True), ScoreLoss, space, data, codes, order, kept, progress)
-        learned = np.setdiff1d(np.arange(n), held)
-        self._train(
-            self._classifiers(space, data.layout, len(data.group_levels), True),
-            ClassifierLoss, space, data, codes, order, kept, progress, rows=torch.from_numpy(learned),
-        )  # fmt: skip
+        learned = torch.from_numpy(np.setdiff1d(np.arange(n), held))
+        score = self._score(space, True)
+        classifiers = self._classifiers(space, data.layout, len(data.group_levels), True)
+        courses = {
+            "fit score model": self._course(n, True)[0],
+            "fit classifiers": self._course(len(learned), False)[0],
+        }
+        told = Together(progress, courses)
+        # Neither reads what the other learns, and each is one thread's work.
+        with ThreadPoolExecutor(2) as pool:
+            parts = [
+                pool.submit(self._train, score, ScoreLoss, space, data, codes, order, kept, told),
+                pool.submit(
+                    self._train, classifiers, ClassifierLoss, space, data, codes, order, kept, told, learned
+                ),
+            ]
+            told.wait(parts)
         self.space_ = space
         self.calibration_ = calibrate(
             self.classifiers_.average, space, data, torch.from_numpy(held), self.seed, self.device
@@ -257,6 +304,24 @@ class FADE(Generator):
         self.group_shares_ = data.group_counts / n
         self.groups_ = Groups(data.group_levels, self._label_law(data, progress))
         self.label_law_ = self.groups_.table
+
+    def _teacher(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> FairVAE:
+        if self.teacher is None:
+            folder = checkpoint / "teacher" if checkpoint is not None else None
+            teacher = FairVAE(fairness=self.fairness, seed=self.seed)
+            return teacher.fit(table, progress=progress, checkpoint=folder)
+        given = self.teacher if isinstance(self.teacher, FairVAE) else load_generator(self.teacher)
+        if not isinstance(given, FairVAE):
+            raise SettingsError(
+                f"teacher: {self.teacher} holds a {given.name}; FADE needs the latent of a fairvae."
+            )
+        given._fitted()
+        if given.schema_ != table.schema:
+            raise DataError(
+                "teacher: it was fitted to a table of another schema; fit it to these rows, or give none and one is "
+                "trained on the way."
+            )
+        return given
 
     def _train(
         self,
@@ -267,15 +332,14 @@ class FADE(Generator):
         domains: Tensor,
         order: Order,
         kept: Checkpoint | None,
-        progress: Progress | None,
+        progress: Together,
         rows: Tensor | None = None,
     ) -> None:
         score = objective_of is ScoreLoss
         objective = objective_of(averaged.live).to(self.device)
         averaged.to(self.device)
         n = len(data.labels) if rows is None else len(rows)
-        batch = min(self.batch_size, max(64, n // 8))
-        steps = min(steps_for(n, batch, self.epochs, MIN_STEPS), self.steps)
+        steps, batch = self._course(n, score)
 
         def loss(places: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             own = places if rows is None else rows[places]
@@ -299,7 +363,7 @@ class FADE(Generator):
             loss,
             n_rows=n,
             plan=Plan(
-                steps=steps if score else max(1, steps // 2),
+                steps=steps,
                 batch_size=batch,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay * 1000 / n,
@@ -309,6 +373,7 @@ class FADE(Generator):
             progress=progress,
             checkpoint=kept,
         )
+        progress.finish("fit score model" if score else "fit classifiers")
         averaged.update()
         averaged.eval()
         if score:
@@ -316,9 +381,15 @@ class FADE(Generator):
         else:
             self.classifiers_ = averaged
 
+    def _course(self, n: int, score: bool) -> tuple[int, int]:
+        """Return steps and rows a step of the score model or the classifiers, learned from `n` rows."""
+        batch = min(self._size("batch_size"), max(64, n // 8))
+        steps = min(steps_for(n, batch, self.epochs, MIN_STEPS), self._size("steps"))
+        return (steps if score else max(1, steps // 2)), batch
+
     def _score(self, space: RowSpace | LatentSpace, fresh: bool) -> Averaged:
         def one() -> Denoiser:
-            return Denoiser(space.numbers, space.levels, width=self.width, depth=self.depth)
+            return Denoiser(space.numbers, space.levels, width=self._size("width"), depth=self._size("depth"))
 
         def both() -> Averaged:
             return Averaged(one(), one(), self.averaging)
@@ -333,8 +404,8 @@ class FADE(Generator):
                 space.width,
                 layout.n_labels,
                 n_groups,
-                width=self.classifier_width,
-                depth=self.classifier_depth,
+                width=self._size("classifier_width"),
+                depth=self._size("classifier_depth"),
             )
 
         def both() -> Averaged:
@@ -505,6 +576,8 @@ class FADE(Generator):
             "groups": {"names": list(self.group_names_), "rare": list(self.rare_groups_)},
             "classifiers": {"meta": self.meta_, "calibration": self.calibration_},
         }
+        if self.space == "latent":
+            documents["teacher"] = _plain(self.teacher_settings_)
         held = {"groups.shares": self.group_shares_}
         return (
             documents,
@@ -526,7 +599,7 @@ class FADE(Generator):
         ):
             raise ValueError("the shares of the groups do not fit their number")
         self.group_shares_ = shares
-        self.space_ = self._read_space(layout, tensors, content.path)
+        self.space_ = self._read_space(layout, tensors, content)
         parts = {}
         for part in ("score", "classifiers"):
             start = f"net.{part}."
@@ -546,7 +619,7 @@ class FADE(Generator):
         self.meta_, self.calibration_ = str(told["meta"]), list(told["calibration"])
 
     def _read_space(
-        self, layout: Layout, tensors: dict[str, np.ndarray], path: str
+        self, layout: Layout, tensors: dict[str, np.ndarray], content: Bundle
     ) -> RowSpace | LatentSpace:
         if self.space == "row":
             vectors = VectorEncoder.from_tensor(
@@ -554,11 +627,20 @@ class FADE(Generator):
             )
             return RowSpace(layout, vectors, self.groups_.levels)
         own = {k.removeprefix("teacher."): tensors.pop(k) for k in list(tensors) if k.startswith("teacher.")}
-        net = restore(lambda: FairVAE()._network(layout), own, path)
+        told = content.document("teacher")
+        if set(told) != set(TEACHER):
+            raise ValueError("the settings of the teacher are not those of its networks")
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        teacher = FairVAE(**settings)
+        teacher._check_settings()
+        self.teacher_settings_ = settings
+        net = restore(lambda: teacher._network(layout), own, content.path)
         centre, spread = (
             torch.from_numpy(tensors.pop(f"space.{name}").copy()) for name in ("centre", "spread")
         )
-        latent = FairVAE().latent_dim
+        latent = teacher._setting("latent_dim")
         if centre.shape != (latent,) or spread.shape != (latent,) or not bool((spread > 0).all()):
             raise ValueError("the place of the codes does not fit the teacher's latent")
         return LatentSpace(net, self.groups_, centre, spread)
@@ -573,6 +655,7 @@ FROM_DATA = [
     {"what": "weights of the two classifiers, as trained and averaged, and their temperatures",
      "where": "net.classifiers.*"},
     {"what": "weights of the teacher, where its latent diffuses", "where": "teacher.*"},
+    {"what": "sizes of its networks (settings, nothing of the data)", "where": "documents/teacher.json"},
     {"what": "how well the classifiers are calibrated on rows held out; which domains lack a label or group",
      "where": "documents/classifiers.json"},
 ]  # fmt: skip

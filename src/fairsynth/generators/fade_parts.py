@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from fairsynth.generators.fade_space import LatentSpace, RowSpace
 from fairsynth.generators.fairvae import Training
 from fairsynth.nn.diffusion import Denoiser, NoisyClassifier, alpha_sigma, draw_times, fit_temperature
 from fairsynth.nn.meta import Order
+from fairsynth.progress import Progress, Step
 
 #: Stretches of time in which calibration is told.
 STRETCHES = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.0))
@@ -69,6 +73,56 @@ class ClassifierLoss(nn.Module):
         target = nn.functional.cross_entropy(both.target.raw(x, t), labels, reduction="none")
         sensitive = nn.functional.cross_entropy(both.sensitive.raw(x, t, known), groups, reduction="none")
         return target + sensitive
+
+
+class Together:
+    """One voice for two stages that run side by side, and an end for both when one ends badly.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Who hears of every step; never called by two threads at once.
+    totals : dict
+        Stage → its steps.
+    """
+
+    def __init__(self, progress: Progress | None, totals: dict[str, int]) -> None:
+        self.progress, self.totals = progress, totals
+        self._done = dict.fromkeys(totals, 0)
+        self._lock, self._stop = Lock(), Event()
+
+    def __call__(self, step: Step) -> None:
+        """Pass a step on as one of both stages together, or end the stage that made it."""
+        if self._stop.is_set():
+            raise _StoppedError
+        self._tell(step.stage, step.done, step.info)
+
+    def finish(self, stage: str) -> None:
+        """Count a stage as done, one that a checkpoint held included."""
+        self._tell(stage, self.totals[stage], {})
+
+    def _tell(self, stage: str, done: int, info: dict[str, float]) -> None:
+        with self._lock:
+            before, self._done[stage] = self._done[stage], done
+            if self.progress is not None and done > before:
+                total = sum(self.totals.values())
+                self.progress(Step("fit score model and classifiers", sum(self._done.values()), total, info))
+
+    def wait(self, parts: Sequence[Future[None]]) -> None:
+        """Wait for the stages; what one raises, Ctrl-C included, ends the other and is raised here."""
+        try:
+            wait(parts, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(part.done() and part.exception() is None for part in parts):
+                self._stop.set()
+        wait(parts)
+        raised = [error for part in parts if (error := part.exception()) is not None]
+        for error in sorted(raised, key=lambda error: isinstance(error, _StoppedError)):
+            raise error
+
+
+class _StoppedError(Exception):
+    """The other stage ended badly."""
 
 
 def calibrate(
