@@ -179,6 +179,20 @@ def test_only_labels_are_moved(trees: Fitted) -> None:
     assert set(helped["sex"]) == {"woman"}, "nobody of the favored group is favored more"
 
 
+def test_the_favorable_label_may_be_the_first_of_the_two(proxies: tuple[Table, Table]) -> None:
+    frame = proxies[0].frame.with_columns(
+        pl.col("paid").cast(pl.String).replace({"yes": "a: good", "no": "b: bad"})
+    )
+    table = Table(frame, target="paid", favorable="a: good", sensitive="sex")
+    model = FairTrees().fit(table)
+    told = dict(zip(model.group_names_, model.shifts_, strict=True))
+    assert told["woman"] > 0.3 > -0.3 > told["man"]
+    made, plain = (
+        FairTrees(fairness=Fairness(strength=s)).fit(table).sample_table(20_000, seed=0) for s in (1.0, 0.0)
+    )
+    assert ratio(made.favorable(), made.groups().codes) > ratio(plain.favorable(), plain.groups().codes) + 0.1
+
+
 def test_every_one_of_many_groups_is_moved_by_what_it_lacks() -> None:
     rng = np.random.default_rng(0)
     n, levels = 6000, np.array(["a", "b", "c", "d"])
