@@ -15,14 +15,17 @@ _BUILT_IN: dict[str, str] = {
     "fairvae": "fairsynth.generators.fairvae:FairVAE",
     "latent-distillation": "fairsynth.generators.latent_distillation:LatentDistillation",
     "fair4free": "fairsynth.generators.fair4free:Fair4Free",
+    "fldgm": "fairsynth.generators.fldgm:FLDGM",
+    "plain-vae": "fairsynth.generators.plain_vae:PlainVAE",
     "fade": "fairsynth.generators.fade:FADE",
-    "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "prefair": "fairsynth.generators.prefair:PreFair",
+    "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "decaf": "fairsynth.generators.decaf:DECAF",
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
     "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
-    "fldgm": "fairsynth.generators.fldgm:FLDGM",
-    "plain-vae": "fairsynth.generators.plain_vae:PlainVAE",
+    "tabularargn": "fairsynth.generators.peers:TabularARGN",
+    "ctgan": "fairsynth.generators.peers:CTGAN",
+    "tvae": "fairsynth.generators.peers:TVAE",
 }
 DEFAULT_GENERATOR = "fairvae"
 #: Other packages add their own generators under this entry point group.
