@@ -182,7 +182,7 @@ class FADE(Generator):
         teacher: FairVAE | str | os.PathLike[str] | None = None,
         label_weight: float = 1.0,
         group_weight: float = 1.0,
-        sensitive_weight: float = 0.0,
+        sensitive_weight: float = 1.0,
         sensitive_form: Literal["entropy", "kl-uniform", "kl-shares"] = "entropy",
         meta: Order = "first-order",
         meta_rate: float = 1e-3,
