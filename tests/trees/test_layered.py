@@ -73,6 +73,12 @@ def test_noise_explains_as_much_as_the_threshold_expects() -> None:
         assert np.mean(found) == pytest.approx(freedom, rel=0.15)
 
 
+def test_one_row_of_a_rare_class_does_not_explain_a_cut() -> None:
+    """Divided by its share alone, a single row of 2,000 would count as much as 2,000 degrees of freedom."""
+    response, _ = _response(np.array([1000, 999, 1]), ordered=False)
+    assert (response[2] ** 2).sum() < 50
+
+
 def test_chance_is_not_learned() -> None:
     rng = np.random.default_rng(0)
     lines = [rng.integers(0, 8, 4000) for _ in range(6)]
