@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from threading import Event, Lock
 from typing import Any
@@ -101,7 +101,7 @@ class Together:
         """Count a stage as done, one that a checkpoint held included."""
         self._tell(stage, self.totals[stage], {})
 
-    def _tell(self, stage: str, done: int, info: dict[str, float]) -> None:
+    def _tell(self, stage: str, done: int, info: Mapping[str, float]) -> None:
         with self._lock:
             before, self._done[stage] = self._done[stage], done
             if self.progress is not None and done > before:

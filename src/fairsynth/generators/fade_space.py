@@ -134,7 +134,8 @@ class LatentSpace:
         self.net, self.layout, self.group_levels = net, net.layout, torch.from_numpy(groups.levels)
         self.centre, self.spread, self.data = centre, spread, data
         self.width = len(centre)
-        self.numbers, self.levels = list(range(self.width)), []
+        self.numbers = list(range(self.width))
+        self.levels: list[slice] = []
 
     @classmethod
     def learn(cls, teacher: FairVAE, data: Training) -> LatentSpace:
@@ -148,7 +149,8 @@ class LatentSpace:
         """Return one draw from the posterior of every row."""
         assert self.data is not None
         with torch.no_grad():
-            codes = reparameterise(*self.net.encoder(self.data.all_states[rows]), generator)
+            mean, log_var = self.net.encoder(self.data.all_states[rows])
+            codes = reparameterise(mean, log_var, generator)
         return (codes - self.centre) / self.spread
 
     def states(

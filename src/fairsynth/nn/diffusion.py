@@ -223,7 +223,7 @@ def fit_temperature(classifier: NoisyClassifier, logits: Tensor, classes: Tensor
         loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
     knots.requires_grad_(False).grad = None
     knots.clamp_(-2.0, 2.0)
 
@@ -253,7 +253,7 @@ class Averaged(nn.Module):
         stay = min(self.decay, (done + 1) / (done + 10))
         for own, averaged in zip(self.live.parameters(), self.average.parameters(), strict=True):
             averaged.lerp_(own, 1 - stay)
-        self.steps += 1
+        self.steps.add_(1)
 
 
 def solve(
