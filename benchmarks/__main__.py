@@ -63,7 +63,11 @@ def main() -> None:
         from benchmarks import fade
 
         fade.shift(
-            chosen.dataset, seed=chosen.seed, steps=chosen.steps, models=tuple(chosen.models), space=chosen.space
+            chosen.dataset,
+            seed=chosen.seed,
+            steps=chosen.steps,
+            models=tuple(chosen.models),
+            space=chosen.space,
         )
     elif chosen.what in ("fade-frontier", "fade-solvers"):
         from benchmarks import fade

@@ -286,7 +286,9 @@ class Generator(BaseEstimator, ABC):
         CapabilityError
             If rows such as asked for are too rare to be found.
         """
-        return self.sample_table(n, seed=seed, where=where, sensitive=sensitive, target_mix=target_mix).native()
+        return self.sample_table(
+            n, seed=seed, where=where, sensitive=sensitive, target_mix=target_mix
+        ).native()
 
     def sample_table(
         self,
@@ -435,11 +437,15 @@ class Generator(BaseEstimator, ABC):
         if target in conditions:
             raise SettingsError(f"target_mix and where both say what {target!r} is to be; give one of them.")
         if self.schema_[target].kind not in ("categorical", "boolean"):
-            raise CapabilityError(f"target_mix: {target!r} is {self.schema_[target].kind}, and has no levels.")
+            raise CapabilityError(
+                f"target_mix: {target!r} is {self.schema_[target].kind}, and has no levels."
+            )
         shares: dict[Any, float] = {}
         for level, share in target_mix.items():
             if not isinstance(share, int | float | np.number) or not 0 <= share < np.inf:
-                raise SettingsError(f"target_mix: the share {share!r} of {level!r} must be a number from 0 up.")
+                raise SettingsError(
+                    f"target_mix: the share {share!r} of {level!r} must be a number from 0 up."
+                )
             if share > 0:
                 value = canonical_value(level, self.schema_, target)
                 shares[value] = shares.get(value, 0.0) + float(share)
