@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 MIN_STEPS = 600
 #: Steps that adversary and predictor take before they meet, as a share of all.
 _APART = 0.1
+#: How much faster the adversary learns: what it has not yet noticed cannot be taken from it.
+_AHEAD = 10.0
 
 
 class AdversarialDebiasing(Mitigator):
@@ -137,7 +139,7 @@ class AdversarialDebiasing(Mitigator):
         outcome = torch.from_numpy(favorable.astype(np.float32))
         n, classes = len(x), len(self.task_.levels)
         net = build(self.seed, lambda: perceptron(x.shape[1], self.hidden, classes))
-        width = classes * (3 if sees_label else 1)
+        width = 2 * classes + 1 if sees_label else classes
         adversary = build(self.seed + 1, lambda: perceptron(width, self.adversary_hidden, len(pooled)))
         counts = torch.bincount(s[judged], minlength=len(pooled)).clamp_min(1).float()
         balance = counts.sum() / (len(pooled) * counts)
@@ -148,7 +150,9 @@ class AdversarialDebiasing(Mitigator):
         weights = list(net.parameters())
         for step, rows in enumerate(_batches(n, batch, plan.steps, self.seed)):
             for optimiser in optimisers:
-                optimiser.param_groups[0]["lr"] = plan.rate(step)
+                optimiser.param_groups[0]["lr"] = plan.rate(step) * (
+                    _AHEAD if optimiser is optimisers[1] else 1
+                )
             logits = net(x[rows])
             own = torch.nn.functional.cross_entropy(logits, y[rows])
             read = adversary(_shown(logits, outcome[rows] if sees_label else None))
@@ -200,7 +204,7 @@ def _shown(logits: Tensor, outcome: Tensor | None) -> Tensor:
     if outcome is None:
         return centred
     known = outcome[:, None]
-    return torch.cat([centred, centred * known, centred * (1 - known)], dim=1)
+    return torch.cat([centred * known, centred * (1 - known), known], dim=1)
 
 
 def combined(own: tuple[Tensor, ...], against: tuple[Tensor, ...], alpha: float) -> tuple[Tensor, ...]:

@@ -21,7 +21,6 @@ from fairsynth.errors import CapabilityError, DataError, NotFittedError
 from fairsynth.evaluation.downstream import MODELS, Task
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.settings import check_seed, check_settings
-from fairsynth.mitigators.models import without_columns
 from fairsynth.progress import Progress, Step
 
 Floats = NDArray[np.float64]
@@ -54,7 +53,7 @@ class Capabilities:
         Whether it cannot decide without the person's sensitive columns. Others may be told not to read them
         (`use_sensitive`).
     randomized : bool
-        Whether two people who are alike in everything can be decided differently, by a draw.
+        Whether decisions are draws, with the probabilities that the method gives.
     families : tuple of str
         Downstream models that `base` may name; empty if it brings a model of its own.
     """
@@ -282,8 +281,13 @@ class Mitigator(BaseEstimator, ABC):
         """Return the columns that the model must not read."""
         return () if self.use_sensitive else table.schema.sensitive
 
-    def _strength(self) -> float:
-        return self.fairness.strength if self.fairness is not None else 0.0
+    def _two_classes(self, favored: Floats) -> Floats:
+        """Return class probabilities ``(n, 2)`` from P(favorable), a sum of shares that may round past 0 or 1."""
+        out = np.empty((len(favored), 2))
+        good = self.task_.favorable[0]
+        out[:, good] = np.clip(favored, 0.0, 1.0)
+        out[:, 1 - good] = 1 - out[:, good]
+        return out
 
 
 def class_of_criterion(criterion: str, favorable: Bools) -> Ints:
@@ -312,13 +316,3 @@ def chance_untouched() -> Iterator[None]:
         np.random.set_state(kept_numpy)
         if torch is not None and kept_torch is not None:
             torch.set_rng_state(kept_torch)
-
-
-__all__ = [
-    "RARE_ROWS",
-    "Capabilities",
-    "Mitigator",
-    "chance_untouched",
-    "class_of_criterion",
-    "without_columns",
-]

@@ -127,6 +127,9 @@ class LevelRepair:
 class DisparateImpactRepair(Mitigator):
     """A downstream model on columns repaired so that no single one tells the group.
 
+    Draws decide where in the stretch of a shared value a person stands, and whose levels are moved: two people who are
+    alike can be repaired, and so decided, differently. The same rows and seed give the same.
+
     Parameters
     ----------
     fairness : Fairness
@@ -153,7 +156,6 @@ class DisparateImpactRepair(Mitigator):
         stage="pre",
         criteria=("demographic_parity",),
         needs_sensitive=True,
-        randomized=False,
     )
 
     def __init__(

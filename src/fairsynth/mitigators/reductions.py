@@ -68,13 +68,6 @@ class _Reduction(Mitigator):
     def _reduce(self, model: BaseModel, x: Floats, labels: Ints, groups: Ints) -> list[tuple[float, Any]]:
         """Return models and the shares in which they decide."""
 
-    def _two(self, favorable: Floats) -> Floats:
-        """Return class probabilities ``(n, 2)`` in the order of the target's levels."""
-        out = np.empty((len(favorable), 2))
-        good = self.task_.favorable[0]
-        out[:, good], out[:, 1 - good] = favorable, 1 - favorable
-        return out
-
 
 class ExponentiatedGradientReduction(_Reduction):
     """A randomized mixture of models that meets a constraint on the training rows.
@@ -168,7 +161,9 @@ class ExponentiatedGradientReduction(_Reduction):
 
     def _class_probabilities(self, table: Table) -> Floats:
         x = self.features_(table.frame)
-        return self._two(sum((weight * part.predict(x) for weight, part in self.parts_), np.zeros(len(x))))
+        return self._two_classes(
+            sum((weight * part.predict(x) for weight, part in self.parts_), np.zeros(len(x)))
+        )
 
 
 class GridSearchReduction(_Reduction):
@@ -269,7 +264,7 @@ class GridSearchReduction(_Reduction):
         favorable = (
             probability[:, list(part.classes_).index(1)] if 1 in part.classes_ else 0 * probability[:, 0]
         )
-        return self._two(favorable)
+        return self._two_classes(favorable)
 
 
 def violation(moment: Moment, x: Floats, labels: Ints, groups: Ints, decided: Ints | Bools) -> float:

@@ -155,11 +155,7 @@ class GroupThresholds(Mitigator):
             if "p_ignore" in rule:
                 own = rule.p_ignore * rule.prediction_constant + (1 - rule.p_ignore) * own
             favored[mine] = own
-        favored = self.plain_share_ * (scores >= 0.5) + (1 - self.plain_share_) * favored
-        out = np.empty((len(favored), 2))
-        good = self.task_.favorable[0]
-        out[:, good], out[:, 1 - good] = favored, 1 - favored
-        return out
+        return self._two_classes(self.plain_share_ * (scores >= 0.5) + (1 - self.plain_share_) * favored)
 
 
 def _gap(criterion: str, favorable: Bools, decided: Bools, groups: Ints) -> float:
