@@ -444,6 +444,7 @@ def test_conditions_that_are_too_rare_are_given_up(fitted: Fitted, monkeypatch: 
 
 # --------------------------------------------------------------------------------------------- shares of groups
 def shares_of(model: Generator, **options: Any) -> dict[str, float]:
+    promised(model)
     groups = model.sample_table(6000, seed=2, **options).groups()
     return {name: n / 6000 for name, n in zip(groups.names, groups.counts, strict=True) if n}
 

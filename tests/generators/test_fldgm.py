@@ -127,6 +127,20 @@ def test_a_few_steps_draw_what_ancestral_sampling_draws(
     assert apart(scaled(few, seed=2), made) < 0.01
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_are_in_the_units_of_the_latent(
+    kind: str, fitted: Callable[[str], FLDGM], tmp_path: Path
+) -> None:
+    fitted(kind).save(tmp_path / "m.fairsynth")
+    model: Any = load_generator(tmp_path / "m.fairsynth")
+    mean, scale = torch.from_numpy(model.latent_mean_), torch.from_numpy(model.latent_scale_)
+    with torch.inference_mode():
+        before = (model._codes(50, chance()) - mean) / scale
+        model.latent_mean_, model.latent_scale_ = model.latent_mean_ + 10, model.latent_scale_ * 3
+        after = (model._codes(50, chance()) - mean - 10) / (3 * scale)
+    assert torch.allclose(before, after, atol=1e-4)
+
+
 def test_a_code_costs_as_many_calls_as_there_are_steps(fitted: Callable[[str], FLDGM]) -> None:
     model, calls = fitted("diffusion"), []
     hook = model.net_.maker.register_forward_hook(lambda *_: calls.append(1))
