@@ -288,3 +288,23 @@ def test_the_file_holds_score_classifiers_and_averages_and_their_calibration(
     for own, other in ((guided.score_, again.score_), (guided.classifiers_, again.classifiers_)):
         for (name, p), (_, q) in zip(own.named_parameters(), other.named_parameters(), strict=True):
             assert torch.equal(p, q), name
+
+
+def test_the_table_can_be_set_anew_for_other_weights(guided: FADE, tmp_path: Any) -> None:
+    guided.save(tmp_path / "m.fairsynth")
+    again = load_generator(tmp_path / "m.fairsynth")
+    assert isinstance(again, FADE)
+    before = again.groups_.table.copy()
+    again.recalibrate(world())
+    assert np.array_equal(again.groups_.table, before)  # the same weights and rows: the same table
+    weights = [p.clone() for p in again.score_.parameters()]
+    again.set_params(label_weight=2.5, sensitive_weight=3.0)
+    again.recalibrate(world())
+    assert not np.array_equal(again.groups_.table, before)
+    assert np.array_equal(again.label_law_, again.groups_.table)
+    assert all(torch.equal(p, q) for p, q in zip(weights, again.score_.parameters(), strict=True))
+    with pytest.raises(DataError, match="another schema"):
+        again.recalibrate(mixed_table(200))
+    people = world()
+    with pytest.raises(DataError, match="other groups"):
+        again.recalibrate(people.replace(people.frame.filter(pl.col("s") == "a")))

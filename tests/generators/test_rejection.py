@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toys import mixed_table
 
 from fairsynth.data.encoding import TableEncoder
@@ -17,7 +19,7 @@ from fairsynth.errors import CapabilityError
 from fairsynth.generators.base import Request
 from fairsynth.generators.group_law import joint_counts
 from fairsynth.generators.latent_rows import Groups, Layout
-from fairsynth.generators.rejection import Cells, Conditions, draw, group_of, prepare
+from fairsynth.generators.rejection import Cells, Conditions, allotted, draw, group_of, prepare
 
 ALL: list[Conditions] = ["nothing", "group", "label and group"]
 
@@ -112,3 +114,37 @@ def _table(method: Bootstrap, frame: Any) -> Any:
         fresh_identifiers(schema[name], frame.height, start=0) for name in schema.identifiers
     )
     return Table._of(frame.select(schema.names), schema)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(lambda shares: sum(shares) > 1e-3),
+    st.integers(0, 5000),
+    st.integers(0, 2**32),
+)
+def test_allotted_rows_are_as_many_as_their_shares_say(shares: list[float], n: int, seed: int) -> None:
+    given_shares = np.array(shares)
+    counts = np.bincount(allotted(n, given_shares, np.random.default_rng(seed)), minlength=len(shares))
+    expected = n * given_shares / given_shares.sum()
+    assert counts.sum() == n and len(counts) == len(shares)
+    assert (np.abs(counts - expected) < 1 + 1e-6).all()
+    assert not counts[given_shares == 0].any()
+
+
+def test_allotted_rows_come_in_random_order_and_rare_ones_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    places = allotted(4000, np.array([0.5, 0.5]), rng)
+    assert abs(np.corrcoef(places[1:], places[:-1])[0, 1]) < 0.06
+    # A cell of a tenth of a row comes in a tenth of the draws: nobody is left out for ever.
+    came = sum((allotted(1, np.array([0.9, 0.1]), rng) == 1).sum() for _ in range(2000))
+    assert 140 < came < 260
+
+
+def test_small_groups_keep_their_label_odds() -> None:
+    world = Bootstrap("label and group")
+    frame = world.rows(4000, {})
+    own = mixed_table(3000, sensitive=["sex", "race"]).replace(frame)
+    groups = own.groups()
+    counts = joint_counts(own.target_codes(), groups.codes, world.layout.n_labels, len(groups.names))
+    found, wanted = np.sort(counts.ravel()), np.sort(4000 * world.groups.table.ravel())
+    assert np.abs(found[-len(wanted) :] - wanted).max() <= 1

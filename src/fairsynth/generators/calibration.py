@@ -123,16 +123,21 @@ def _probe(synthetic: Table, real: Table, frame: pl.DataFrame, seed: int) -> np.
     labels = synthetic.favorable()
     if labels.all() or not labels.any():
         return None
-    names = [name for name in real.schema.features]
+    names = probe_columns(real)
     categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
     model = lightgbm.LGBMClassifier(
         n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True
     )
-    model.fit(_matrix(synthetic.frame, names), labels, categorical_feature=categorical)
-    return np.asarray(model.predict(_matrix(frame, names), raw_score=True), dtype=np.float64)
+    model.fit(as_numbers(synthetic.frame, names), labels, categorical_feature=categorical)
+    return np.asarray(model.predict(as_numbers(frame, names), raw_score=True), dtype=np.float64)
 
 
-def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
+def probe_columns(table: Table) -> list[str]:
+    """Return what a probe may learn from: all features but the domain, since later models meet people of others."""
+    return [name for name in table.schema.features if name != table.schema.domain]
+
+
+def as_numbers(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
     """Return columns as numbers, missing ones as NaN, float64 ``(n, columns)``."""
     return (
         frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in names)

@@ -66,7 +66,7 @@ from fairsynth.generators.fairvae import (
 )
 from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.latent_rows import Groups, Layout
-from fairsynth.generators.rejection import Cells, Wanted, draw, prepare
+from fairsynth.generators.rejection import Cells, Wanted, allotted, draw, prepare
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.diffusion import SOLVERS, Averaged, Denoiser, Solver, alpha_sigma, draw_times, solve
 from fairsynth.nn.meta import Order, meta_loss
@@ -305,6 +305,43 @@ class FADE(Generator):
         self.groups_ = Groups(data.group_levels, self._label_law(data, progress))
         self.label_law_ = self.groups_.table
 
+    def recalibrate(self, table: Table, *, progress: Progress | None = None) -> FADE:
+        """Set the table P(y, s) anew for the weights as they are now; no network changes.
+
+        Weights may be changed after training (``set_params``), but how much a group's labels have to be shifted
+        depends on them.
+
+        Parameters
+        ----------
+        table : Table
+            Real rows, of the schema that was learned.
+        progress : callable, optional
+            See `fit`.
+
+        Returns
+        -------
+        FADE
+            Itself.
+
+        Raises
+        ------
+        DataError
+            If the rows are of another schema, or hold other groups.
+        """
+        self._fitted()
+        self._check_settings()
+        if table.schema != self.schema_:
+            raise DataError("recalibrate: the rows are of another schema than those that were learned.")
+        data = Training(table, self.space_.layout.encoder)
+        if not np.array_equal(data.group_levels, self.groups_.levels):
+            raise DataError(
+                "recalibrate: the rows hold other groups than those that were learned; fit again on these rows."
+            )
+        with threads(1):
+            self.groups_ = Groups(data.group_levels, self._label_law(data, progress))
+        self.label_law_ = self.groups_.table
+        return self
+
     def _teacher(self, table: Table, progress: Progress | None, checkpoint: Path | None) -> FairVAE:
         if self.teacher is None:
             folder = checkpoint / "teacher" if checkpoint is not None else None
@@ -459,7 +496,7 @@ class FADE(Generator):
         def draw_pool(shifts: np.ndarray, turn: int) -> Table:
             chance = np.random.default_rng([self.seed, 7, turn])
             law = fair_table(data.counts, full, favorable=favorable, shifts=shifts).ravel()
-            chosen = chance.choice(len(law), size=n, p=law / law.sum())
+            chosen = allotted(n, law, chance)
             rows = starts[chosen] + (chance.random(n) * (starts[chosen + 1] - starts[chosen])).astype(
                 np.int64
             )

@@ -19,7 +19,15 @@ import polars as pl
 from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
-from fairsynth.generators.calibration import AVERAGED, PACE, PROBE_ROWS, ROUNDS, SMALL_GROUP
+from fairsynth.generators.calibration import (
+    AVERAGED,
+    PACE,
+    PROBE_ROWS,
+    ROUNDS,
+    SMALL_GROUP,
+    as_numbers,
+    probe_columns,
+)
 from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
 
 #: Rows that the linear probe learns from; it needs fewer than the trees.
@@ -155,9 +163,9 @@ def _decisions(
     synthetic: Table, labels: np.ndarray, real: Table, frame: pl.DataFrame, seed: int
 ) -> list[np.ndarray]:
     """Train both probes on synthetic rows and return their log odds of a favorable label for real ones."""
-    names = list(real.schema.features)
+    names = probe_columns(real)
     categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
-    rows, people = _matrix(synthetic.frame, names), _matrix(frame, names)
+    rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
     trees = load_lightgbm().LGBMClassifier(
         n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True
     )
@@ -182,12 +190,3 @@ def _linear(categorical: list[int], n_columns: int) -> Any:
     filled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     columns = ColumnTransformer([("levels", levels, categorical), ("numbers", filled, numbers)])
     return make_pipeline(columns, LogisticRegression(max_iter=200, tol=1e-3))
-
-
-def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
-    """Return columns as numbers, missing ones as NaN, float64 ``(n, columns)``."""
-    return (
-        frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in names)
-        .fill_null(np.nan)
-        .to_numpy()
-    )

@@ -193,6 +193,31 @@ def draw(
     return with_exact(frame, wanted.exact) if wanted.exact else frame
 
 
+def allotted(n: int, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw places so that each comes as often as its share says, up to one row, in random order.
+
+    Systematic sampling (Madow, Annals of Mathematical Statistics, 1949): a later model learns the label odds of a
+    small group from its few rows, and independent draws would move them by chance.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    shares : np.ndarray
+        Not negative, with a sum above 0, float64 ``(places,)``.
+    rng : numpy.random.Generator
+        Of the offset and the order.
+
+    Returns
+    -------
+    np.ndarray
+        int64 ``(n,)``; the expected count of each place is ``n`` times its share.
+    """
+    ends = np.cumsum(shares / shares.sum())
+    ends[np.flatnonzero(shares)[-1] :] = np.inf
+    return rng.permutation(np.searchsorted(ends, (np.arange(n) + rng.random()) / n, side="right"))
+
+
 def group_of(layout: Layout, groups: Groups, lines: np.ndarray) -> np.ndarray:
     """Return the place in `Groups.levels` of every row of states ``(columns, n)``, -1 for a group not learned."""
     levels = layout.group_levels(lines.T)
@@ -215,11 +240,9 @@ def _propose(
         return propose(Cells(n), rng)
     labels = None
     if conditions == "group":
-        shares = wanted.table.sum(0)
-        chosen = rng.choice(len(shares), size=n, p=shares / shares.sum())
+        chosen = allotted(n, wanted.table.sum(0), rng)
     else:
-        cell = rng.choice(wanted.table.size, size=n, p=wanted.table.ravel())
-        labels, chosen = np.divmod(cell, wanted.table.shape[1])
+        labels, chosen = np.divmod(allotted(n, wanted.table.ravel(), rng), wanted.table.shape[1])
     lines = propose(Cells(n, labels, chosen), rng)
     if labels is not None:
         lines[layout.target] = labels
