@@ -131,13 +131,13 @@ def means(lines: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return told
 
 
-def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int) -> None:
+def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int, space: str) -> None:
     """Vary the two weights of one fitted FADE: fairness, utility, fidelity, and three audits of s."""
     from fairsynth.generators.fade import FADE
 
     train, test = load(name, sensitive)
     began = time.perf_counter()
-    fade = FADE(space="row", seed=seed, steps=steps).fit(train)
+    fade = FADE(space=space, seed=seed, steps=steps).fit(train)  # type: ignore[arg-type]
     fitted = round(time.perf_counter() - began, 1)
     audit = Audit(train, seed)
     lines = [{"rows": "real", **audit(train, None)}]
@@ -157,12 +157,14 @@ def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, r
     body = {
         "dataset": name,
         "sensitive": sensitive,
+        "space": space,
         "seed": seed,
         "steps": steps,
+        "rows": rows,
         "fit_seconds": fitted,
         "lines": lines,
     }
-    keep(f"fade-frontier-{name}-{'-'.join(sensitive)}", body)
+    keep(f"fade-frontier-{name}-{'-'.join(sensitive)}-{space}", body)
 
 
 def scores(train: Any, test: Any, drawn: Any, seed: int) -> dict[str, float]:
@@ -215,7 +217,8 @@ class Audit:
         if fade is not None:
             said = self.real.predict_proba(features)[:, 1]
             found["audit_auc_of_a_model_of_real_rows"] = float(roc_auc_score(groups, said))
-            found["guide_auc"] = float(roc_auc_score(groups, _guide(fade, drawn)))
+            if fade.space == "row":
+                found["guide_auc"] = float(roc_auc_score(groups, _guide(fade, drawn)))
         return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -241,24 +244,45 @@ def _guide(fade: Any, drawn: Any) -> np.ndarray:
     return logs[:, 1].exp().numpy()
 
 
-def solvers(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int) -> None:
-    """Compare the fast solvers with 1,000 steps of Euler-Maruyama on the same fitted model."""
+def solvers(
+    name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int, space: str, draws: int = 3
+) -> None:
+    """Compare the fast solvers with 1,000 steps of Euler-Maruyama on the same fitted model, over several draws."""
     from fairsynth.generators.fade import FADE
 
     train, test = load(name, sensitive)
-    fade = FADE(space="row", seed=seed, steps=steps).fit(train)
-    lines = []
+    began = time.perf_counter()
+    fade = FADE(space=space, seed=seed, steps=steps).fit(train)  # type: ignore[arg-type]
+    fitted = round(time.perf_counter() - began, 1)
+    lines: list[dict[str, Any]] = []
     for solver, solver_steps, calls in (
         ("dpm-solver++", 20, 20), ("dpm-solver++", 40, 40), ("heun", 12, 24), ("euler-maruyama", 1000, 1000),
     ):  # fmt: skip
         fade.set_params(solver=solver, solver_steps=solver_steps)
-        began = time.perf_counter()
-        drawn = fade.sample_table(rows, seed=seed)
-        seconds = round(time.perf_counter() - began, 1)
-        line = {"solver": solver, "steps": solver_steps, "calls": calls, "seconds": seconds}
-        lines.append(line | scores(train, test, drawn, seed))
-        print(lines[-1], flush=True)
+        seconds, found = [], []
+        for draw in range(draws):
+            began = time.perf_counter()
+            drawn = fade.sample_table(rows, seed=seed + draw)
+            seconds.append(time.perf_counter() - began)
+            found.append(scores(train, test, drawn, seed))
+        line = {
+            "solver": solver, "steps": solver_steps, "calls": calls, "seconds": round(float(np.mean(seconds)), 1)
+        }  # fmt: skip
+        for metric in found[0]:
+            values = [score[metric] for score in found]
+            line[metric] = round(float(np.mean(values)), 4)
+            line[f"{metric}_sd"] = round(float(np.std(values, ddof=1)), 4)
+        lines.append(line)
+        print(line, flush=True)
     keep(
-        f"fade-solvers-{name}-{'-'.join(sensitive)}",
-        {"dataset": name, "seed": seed, "rows": rows, "lines": lines},
+        f"fade-solvers-{name}-{'-'.join(sensitive)}-{space}",
+        {
+            "dataset": name,
+            "space": space,
+            "seed": seed,
+            "rows": rows,
+            "draws": draws,
+            "fit_seconds": fitted,
+            "lines": lines,
+        },
     )
