@@ -19,6 +19,7 @@ from fairsynth.fairness import Fairness
 from fairsynth.generators import fade as fades
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.fade import FADE
+from fairsynth.generators.fade_guidance import Guidance
 from fairsynth.generators.fairvae import FairVAE
 from fairsynth.generators.latent_rows import Groups
 
@@ -100,11 +101,12 @@ def test_the_away_gradient_hides_the_group_more_the_stronger_it_is(guided: FADE)
 def test_every_form_of_the_away_gradient_is_the_slope_of_what_it_says(guided: FADE, form: str) -> None:
     """Against finite differences of the quantity itself."""
     labels, groups = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
-    model = FADE(**{**guided.get_params(), "sensitive_form": form, "sensitive_weight": 2.0, "label_weight": 0.0,
-                    "group_weight": 0.0})  # fmt: skip
-    model.__dict__.update({k: v for k, v in guided.__dict__.items() if k.endswith("_")})
-    plain = FADE(**{**model.get_params(), "sensitive_weight": 0.0})
-    plain.__dict__.update({k: v for k, v in guided.__dict__.items() if k.endswith("_")})
+    shares = torch.from_numpy(guided.group_shares_)
+
+    def steered(away: float) -> Any:
+        guidance = Guidance(label=0.0, group=0.0, away=away, form=form, shares=shares.float())
+        return guidance.steer(guided.score_.average, guided.classifiers_.average, labels, groups)
+
     x, t = (
         torch.randn(3, guided.space_.width, generator=torch.Generator().manual_seed(0)),
         torch.full((3,), 0.4),
@@ -112,11 +114,8 @@ def test_every_form_of_the_away_gradient_is_the_slope_of_what_it_says(guided: FA
     from fairsynth.nn.diffusion import alpha_sigma
 
     alpha, sigma = alpha_sigma(t)
-    got = (model._guided(labels, groups)(x, t) - plain._guided(labels, groups)(x, t)) * (alpha / sigma**2)[
-        :, None
-    ]
+    got = (steered(2.0)(x, t) - steered(0.0)(x, t)) * (alpha / sigma**2)[:, None]
     classifiers = guided.classifiers_.average.double()
-    shares = torch.from_numpy(guided.group_shares_)
 
     def quantity(point: torch.Tensor) -> torch.Tensor:
         known = torch.nn.functional.one_hot(labels, 2).double()

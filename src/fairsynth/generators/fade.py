@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
@@ -45,7 +45,7 @@ from fairsynth.generators.base import (
     fingerprint,
     load_generator,
 )
-from fairsynth.generators.calibration import calibrated_shifts
+from fairsynth.generators.fade_guidance import Guidance
 from fairsynth.generators.fade_parts import (
     ClassifierLoss,
     Classifiers,
@@ -64,11 +64,11 @@ from fairsynth.generators.fairvae import (
     read_names,
     refuse_besides,
 )
-from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.latent_rows import Groups, Layout
-from fairsynth.generators.rejection import Cells, Wanted, allotted, draw, prepare
+from fairsynth.generators.pool_calibration import label_law
+from fairsynth.generators.rejection import Cells, Wanted, draw, prepare
 from fairsynth.generators.settings import check_settings
-from fairsynth.nn.diffusion import SOLVERS, Averaged, Denoiser, Solver, alpha_sigma, draw_times, solve
+from fairsynth.nn.diffusion import SOLVERS, Averaged, Denoiser, Solver, draw_times, solve
 from fairsynth.nn.meta import Order, meta_loss
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
@@ -89,8 +89,6 @@ SIZES: dict[str, dict[str, int]] = {
 TEACHER = ("preset", "latent_dim", "hidden", "decoder", "decoder_hidden", "decoder_width")
 #: Rows that go through the solver together: as large as fits the processor's cache.
 CHUNK = 2048
-#: Rows drawn once, of every label and group, from which the calibration takes its tables.
-POOL_ROWS = 12_000
 #: Least steps of training, for small tables.
 MIN_STEPS = 600
 #: Rows drawn in search of a condition before it is given up, if far more would be needed.
@@ -461,52 +459,10 @@ class FADE(Generator):
         )
 
     def _label_law(self, data: Training, progress: Progress | None) -> np.ndarray:
-        """Return P(y, s) to draw from; the calibration draws from one pool of rows of every cell."""
-        favorable = data.layout.favorable
-        if self.fairness.criterion != "demographic_parity" and not favorable.any():
-            raise CapabilityError(
-                f"{self.fairness.criterion} needs favorable values of a categorical target."
-            )
-        wanted = self.calibrate or self.fairness.criterion != "demographic_parity"
-        shifts = np.zeros(len(data.group_levels))
-        if self.fairness.strength > 0 and favorable.any() and wanted:
-            shifts = self._calibrated_shifts(data, favorable, progress)
-        return fair_table(data.counts, self.fairness, favorable=favorable, shifts=shifts)
+        def propose(cells: Cells, rng: np.random.Generator) -> np.ndarray:
+            return self._propose(cells, rng, progress=progress)
 
-    def _calibrated_shifts(
-        self, data: Training, favorable: np.ndarray, progress: Progress | None
-    ) -> np.ndarray:
-        full = Fairness(self.fairness.criterion, 1.0)
-        n = min(len(data.table), POOL_ROWS)
-        real = data.counts / data.counts.sum()
-        fair = fair_table(data.counts, full, favorable=favorable, shifts=np.zeros(real.shape[1]))
-        # Enough of every cell, whatever table the calibration comes to: real and fair shares, and some of each.
-        cells = np.ceil(n * np.maximum(real, fair)).astype(np.int64) + 20 * (data.counts.sum(1) > 0)[:, None]
-        labels, groups = (
-            np.repeat(index.ravel(), cells.ravel()) for index in np.indices(cells.shape, dtype=np.int64)
-        )
-        rng = np.random.default_rng([self.seed, 5])
-        lines = self._propose(Cells(len(labels), labels, groups), rng, progress=progress)
-        lines[data.layout.target] = labels
-        for a, place in enumerate(data.layout.sensitive):
-            if place not in data.layout.bands:
-                lines[place] = data.group_levels[groups, a]
-        starts = np.concatenate([[0], np.cumsum(cells.ravel())])
-
-        def draw_pool(shifts: np.ndarray, turn: int) -> Table:
-            chance = np.random.default_rng([self.seed, 7, turn])
-            law = fair_table(data.counts, full, favorable=favorable, shifts=shifts).ravel()
-            chosen = allotted(n, law, chance)
-            rows = starts[chosen] + (chance.random(n) * (starts[chosen + 1] - starts[chosen])).astype(
-                np.int64
-            )
-            return data.table.replace(
-                data.layout.encoder.decode(np.ascontiguousarray(lines[:, rows]), chance)
-            )
-
-        return calibrated_shifts(
-            draw_pool, data.table, data.groups.numpy(), len(data.group_levels), full, seed=self.seed
-        )
+        return label_law(propose, data, self.fairness, calibrate=self.calibrate, seed=self.seed)
 
     # ------------------------------------------------------------------------------------------------ drawing
     def _prepare(self, request: Request) -> Wanted:
@@ -560,46 +516,20 @@ class FADE(Generator):
     def _vectors(self, labels: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
         steps = self.solver_steps or {"dpm-solver++": 20, "heun": 12, "euler-maruyama": 1000}[self.solver]
         noise = torch.randn(len(labels), self.space_.width, generator=generator).to(self.device)
-        denoise = self._guided(labels.to(self.device), groups.to(self.device))
+        classifiers = self.classifiers_.average
+        assert isinstance(classifiers, Classifiers)
+        guidance = Guidance(
+            label=self.label_weight,
+            group=self.group_weight,
+            away=self.sensitive_weight * self.fairness.strength,
+            form=self.sensitive_form,
+            shares=torch.from_numpy(self.group_shares_).float(),
+        )
+        denoise = guidance.steer(
+            self.score_.average, classifiers, labels.to(self.device), groups.to(self.device)
+        )
         with torch.no_grad():
             return solve(denoise, noise, solver=self.solver, steps=steps, generator=generator).cpu()
-
-    def _guided(self, labels: Tensor, groups: Tensor) -> Any:
-        """Return the denoiser with the gradients of the module's head added, as ``(x_t, t) -> mean``."""
-        denoiser, classifiers = self.score_.average, self.classifiers_.average
-        assert isinstance(classifiers, Classifiers)
-        away = self.sensitive_weight * self.fairness.strength
-        shares = torch.from_numpy(self.group_shares_).float().to(labels.device)
-        known = nn.functional.one_hot(labels, classifiers.n_labels).float()
-
-        def pull(x: Tensor, t: Tensor) -> Tensor:
-            total = x.new_zeros(())
-            if self.label_weight:
-                chosen = classifiers.target(x, t).gather(1, labels[:, None])
-                total = total + self.label_weight * chosen.sum()
-            if self.group_weight or away:
-                logs = classifiers.sensitive(x, t, known)
-                total = total + self.group_weight * logs.gather(1, groups[:, None]).sum()
-                if self.sensitive_form == "entropy":
-                    total = total - away * (logs.exp() * logs).sum()
-                elif self.sensitive_form == "kl-uniform":
-                    total = total + away * logs.mean(1).sum()
-                else:
-                    total = total + away * (logs * shares).sum()
-            return total
-
-        def guided(x: Tensor, t: Tensor) -> Tensor:
-            with torch.no_grad():
-                mean = denoiser(x, t)
-            if not (self.label_weight or self.group_weight or away):
-                return mean
-            with torch.enable_grad():
-                at = x.detach().requires_grad_(True)
-                (slope,) = torch.autograd.grad(pull(at, t), at)
-            alpha, sigma = alpha_sigma(t)
-            return mean + (sigma**2 / alpha)[:, None] * slope
-
-        return guided
 
     # ------------------------------------------------------------------------------------------------ the file
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
