@@ -22,6 +22,7 @@ _BUILT_IN: dict[str, str] = {
     "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "decaf": "fairsynth.generators.decaf:DECAF",
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
+    "fair-tabddpm": "fairsynth.generators.fair_tabddpm:FairTabDDPM",
     "tabfairgan": "fairsynth.generators.tabfairgan:TabFairGAN",
     "tabularargn": "fairsynth.generators.peers:TabularARGN",
     "ctgan": "fairsynth.generators.peers:CTGAN",
