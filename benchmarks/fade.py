@@ -145,6 +145,7 @@ def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, r
     for label_weight in (1.0, 2.0):
         for weight in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
             fade.set_params(label_weight=label_weight, sensitive_weight=weight)
+            fade.recalibrate(train)
             began = time.perf_counter()
             drawn = fade.sample_table(rows, seed=seed)
             seconds = round(time.perf_counter() - began, 1)
