@@ -106,7 +106,8 @@ class FairTabDDPM(Generator):
     solver_steps : int
         Steps of sampling, at most T; T is the published sampler.
     eta : float
-        Noise added to numbers in a step of sampling: 1 is ancestral sampling, 0 follows the flow.
+        Noise added to numbers in a step of sampling: 1 is ancestral sampling, as published, which with few steps draws
+        numbers that lie too close together; 0 follows the flow. Levels are always drawn.
     level_loss : {"cross-entropy", "variational"}
         Loss of the levels; the second is published. Both have the same minimum; see `tabddpm_process`.
     width, depth : int
@@ -165,7 +166,7 @@ class FairTabDDPM(Generator):
         noise_levels: int = 1000,
         schedule: Literal["cosine", "linear"] = "cosine",
         solver_steps: int = 50,
-        eta: float = 1.0,
+        eta: float = 0.0,
         level_loss: LevelLoss = "cross-entropy",
         width: int = 256,
         depth: int = 2,
