@@ -38,6 +38,19 @@ def main() -> None:
         one.add_argument("--space", default="latent")
         one.add_argument("--rows", type=int, default=10_000)
         one.add_argument("--models", nargs="*", default=["fairvae", "fair-trees"])
+    fair = what.add_parser("mitigators", help="every mitigator once, on the published split")
+    fair.add_argument("dataset", nargs="?", default="adult")
+    fair.add_argument("--sensitive", action="append")
+    fair.add_argument("--seed", type=int, default=0)
+    fair.add_argument("--only", action="append", help="this method only (may be given again)")
+    whole = what.add_parser("field", help="every generator on four tables over seeds, in one table")
+    whole.add_argument("--dataset", action="append", choices=("german", "compas", "adult", "bank"))
+    whole.add_argument("--model", action="append", help="this method only (may be given again)")
+    whole.add_argument("--seeds", type=int, default=3)
+    whole.add_argument("--limit-seconds", type=float, default=3600, help="for one cell")
+    whole.add_argument("--budget-seconds", type=float, default=float("inf"), help="begin no cell after that")
+    whole.add_argument("--again", action="store_true", help="run cells that are there, too")
+    whole.add_argument("--table", action="store_true", help="only write docs/research/field.md")
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
@@ -59,6 +72,19 @@ def main() -> None:
         evaluations.run()
     elif chosen.what == "penalty":
         penalty.run()
+    elif chosen.what == "field":
+        from benchmarks import field, field_table
+
+        if not chosen.table:
+            field.run(
+                chosen.dataset or list(field.TABLES), chosen.model, seeds=chosen.seeds,
+                limit=chosen.limit_seconds, budget=chosen.budget_seconds, again=chosen.again,
+            )  # fmt: skip
+        field_table.write()
+    elif chosen.what == "mitigators":
+        from benchmarks import mitigators
+
+        mitigators.run(chosen.dataset, chosen.sensitive, seed=chosen.seed, only=chosen.only)
     elif chosen.what == "fade-shift":
         from benchmarks import fade
 
@@ -73,8 +99,10 @@ def main() -> None:
         from benchmarks import fade
 
         measure = fade.frontier if chosen.what == "fade-frontier" else fade.solvers
-        sensitive = chosen.sensitive or ["sex"]
-        measure(chosen.dataset, sensitive, seed=chosen.seed, steps=chosen.steps, rows=chosen.rows)
+        measure(
+            chosen.dataset, chosen.sensitive or ["sex"], seed=chosen.seed, steps=chosen.steps,
+            rows=chosen.rows, space=chosen.space,
+        )  # fmt: skip
     elif chosen.what == "tables":
         print(tables.all_tables())
     else:
