@@ -20,7 +20,7 @@ from fairsynth import bundle
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, CapabilityError, MissingDependencyError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators.base import load_generator
+from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.peers import CTGAN, TVAE, Peer, TabularARGN, borrowed_chance, from_plain, to_plain
 from fairsynth.generators.registry import get_generator_class
 
@@ -208,6 +208,28 @@ def test_a_missing_package_names_the_extra(name: str, small: Table, monkeypatch:
         get_generator_class(name)().fit(small)
     if package == "ctgan":
         assert "Business Source License" in str(caught.value)
+
+
+def test_the_command_line_says_what_is_not_there_and_does_not_train_what_it_cannot_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from fairsynth.cli import app
+
+    monkeypatch.setattr(Capabilities, "installed", property(lambda self: self.package != "ctgan"))
+    shown = CliRunner().invoke(app, ["models", "tvae"]).output
+    assert 'not installed: pip install "fairsynth[peers]"' in shown and "saves = no" in shown
+    assert "not installed" not in CliRunner().invoke(app, ["models", "tabularargn"]).output
+    whole = " ".join(CliRunner().invoke(app, ["models"]).output.split())
+    assert whole.count("not installed") == 2
+    small_table(100).frame.write_csv(tmp_path / "t.csv")
+    options = ["--target", "paid", "--favorable", "yes", "--sensitive", "sex", "--model", "tvae"]
+    told = CliRunner().invoke(
+        app, ["fit", str(tmp_path / "t.csv"), *options, "-o", str(tmp_path / "m.fairsynth")]
+    )
+    assert told.exit_code == 2 and "cannot be saved" in told.output + (told.stderr or "")
+    assert not (tmp_path / "m.fairsynth").exists()
 
 
 def test_files_that_say_they_hold_one_are_refused(few_steps: None, small: Table, tmp_path: Path) -> None:
