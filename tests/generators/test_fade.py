@@ -20,7 +20,8 @@ from fairsynth.generators import fade as fades
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.fade import FADE
 from fairsynth.generators.fade_guidance import Guidance
-from fairsynth.generators.fairvae import FairVAE
+from fairsynth.generators.fade_space import LatentSpace
+from fairsynth.generators.fairvae import FairVAE, Training
 from fairsynth.generators.latent_rows import Groups
 
 SMALL: dict[str, Any] = {
@@ -185,14 +186,21 @@ def with_domain(n: int = 600, **changes: Any) -> Table:
     return Table(frame, target="y", favorable="yes", sensitive="s", domain="place")
 
 
-QUICK: dict[str, Any] = {**SMALL, "steps": 8, "batch_size": 64, "calibrate": False, "solver_steps": 4}
+QUICK: dict[str, Any] = {
+    **SMALL,
+    "steps": 8,
+    "batch_size": 64,
+    "calibrate": False,
+    "solver_steps": 4,
+    "meta": "first-order",
+}
 
 
 @pytest.mark.parametrize("order", ["first-order", "second-order"])
 def test_meta_learning_is_done_over_the_domain_column_and_said(order: str) -> None:
-    model = FADE(**QUICK, meta=order).fit(with_domain())
+    model = FADE(**{**QUICK, "meta": order}).fit(with_domain())
     assert model.meta_ == f"{order} meta-learning over 3 domains of 'place'"
-    plain = FADE(**QUICK, meta="none").fit(with_domain())
+    plain = FADE(**{**QUICK, "meta": "none"}).fit(with_domain())
     assert "not asked for" in plain.meta_
     weights = [dict(m.score_.live.named_parameters())["net.first.weight"] for m in (model, plain)]
     assert not torch.equal(*weights)
@@ -271,6 +279,23 @@ def test_a_teacher_that_stands_can_be_given(tmp_path: Any, few_steps: None, monk
     assert torch.equal(model.space_.net.encoder.first.weight, teacher.net_.encoder.first.weight)
     with pytest.raises(DataError, match="another schema"):
         FADE(**{**QUICK, "space": "latent", "teacher": teacher}).fit(world(100))
+
+
+def test_a_latent_dimension_that_the_teacher_does_not_use_is_no_wider_than_the_others(
+    few_steps: None,
+) -> None:
+    table = mixed_table(500)
+    teacher = FairVAE(hidden=(24,), latent_dim=3, calibrate=False, seed=5).fit(table)
+    with torch.no_grad():  # a collapsed posterior: no mean of its own, and the prior's spread
+        last = teacher.net_.encoder.rest[-1][-1]
+        assert isinstance(last, torch.nn.Linear)
+        last.weight[[0, 3]] = 0.0
+        last.bias[3] = 0.0
+    data = Training(table, teacher.net_.layout.encoder)
+    space = LatentSpace.learn(teacher, data)
+    vectors = space.vectors(torch.arange(500), torch.Generator().manual_seed(0))
+    assert vectors.std(0).tolist() == pytest.approx([1.0] * 3, abs=0.15)
+    assert not space.outside(vectors).any()
 
 
 def test_the_file_holds_score_classifiers_and_averages_and_their_calibration(

@@ -141,8 +141,10 @@ class LatentSpace:
     def learn(cls, teacher: FairVAE, data: Training) -> LatentSpace:
         """Learn where the codes of a fitted teacher lie."""
         with torch.no_grad():
-            means = torch.cat([teacher.net_.encoder(part)[0] for part in data.all_states.split(8192)])
-        spread = means.std(0).clamp_min(1e-3)
+            parts = [teacher.net_.encoder(part) for part in data.all_states.split(8192)]
+        means, log_vars = (torch.cat(both) for both in zip(*parts, strict=True))
+        # What diffuses is a draw from the posterior: in a dimension that the teacher does not use, all of its spread.
+        spread = (means.var(0) + log_vars.exp().mean(0)).sqrt().clamp_min(1e-3)
         return cls(teacher.net_, teacher.groups_, means.mean(0), spread, data)
 
     def vectors(self, rows: Tensor, generator: torch.Generator) -> Tensor:
