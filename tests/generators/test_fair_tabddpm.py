@@ -18,7 +18,7 @@ from toys import mixed_table, small_table
 
 from fairsynth import bundle
 from fairsynth.data.table import Table
-from fairsynth.errors import SettingsError
+from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import fair_tabddpm
 from fairsynth.generators.base import load_generator
@@ -435,6 +435,26 @@ def test_parity_in_the_table_is_not_parity_of_decisions_and_the_dial_knows(
     assert found["calibrated"] > found["independent"]
 
 
+def test_the_table_can_be_calibrated_anew_for_other_weights(
+    proxies: tuple[Table, Table], world: Table
+) -> None:
+    train, _ = proxies
+    model = FairTabDDPM(**QUICK).fit(train)
+    weights = {k: p.clone() for k, p in model.net_.named_parameters()}
+    law, drawn = model.label_law_, model.sample(50, seed=1)
+    assert model.recalibrate(train).sample(50, seed=1).equals(drawn), "nothing changed, so nothing changes"
+    model.set_params(fairness=Fairness(strength=0)).recalibrate(train)
+    real = np.bincount(train.target_codes() * 2 + train.groups().codes).reshape(2, 2) / len(train)
+    assert model.label_law_ == pytest.approx(real) and not np.allclose(law, real, atol=0.02)
+    assert all(torch.equal(p, weights[k]) for k, p in model.net_.named_parameters())
+    with pytest.raises(DataError, match="another schema"):
+        model.recalibrate(world)
+    with pytest.raises(DataError, match="other groups"):
+        three = FairTabDDPM(**QUICK, calibrate=False).fit(world)
+        man = (pl.col("sex") == "man") | (pl.col("race") == "c")
+        three.recalibrate(world.replace(world.frame.filter(man)))
+
+
 # ---------------------------------------------------------------------------------------------------- settings
 @pytest.mark.parametrize(
     ("wrong", "says"),
@@ -471,7 +491,7 @@ def test_training_lowers_either_loss(level_loss: Any) -> None:
     start = model._network(model.net_.process, rows.layout)
     start.start_at(rows.level_shares())
     x0 = torch.from_numpy(rows.encode(data.states, data.levels.numpy(), np.random.default_rng(0)))
-    condition = start.shown(torch.cat([data.labels[:, None], data.levels], 1), torch.tensor([True, True]))
+    condition = start.shown(torch.cat([data.levels, data.labels[:, None]], 1), torch.tensor([True, True]))
     with torch.no_grad():
         before, after = (
             float(

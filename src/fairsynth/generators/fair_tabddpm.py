@@ -33,7 +33,7 @@ from torch import Tensor
 
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
-from fairsynth.errors import CapabilityError, SettingsError
+from fairsynth.errors import CapabilityError, DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, Request, _cores, fingerprint
 from fairsynth.generators.calibration import calibrated_shifts
@@ -83,8 +83,8 @@ class FairTabDDPM(Generator):
     fairness : Fairness
         Criterion and strength, which move P(y, s); at strength 0 this is a plain tabular diffusion.
     guidance : {"joint", "separate"}
-        How several conditions are put together: each beside those before it, or each by itself as published; see
-        `tabddpm_process.guidance_terms`.
+        How several conditions are put together: each beside those before it, the sensitive attributes first and the
+        label last, or each by itself as published; see `tabddpm_process.guidance_terms`.
     label_weight : float
         Weight of the guidance towards the label; 1 is plain conditioning.
     group_weight : float or mapping
@@ -165,7 +165,7 @@ class FairTabDDPM(Generator):
         calibrate: bool = True,
         noise_levels: int = 1000,
         schedule: Literal["cosine", "linear"] = "cosine",
-        solver_steps: int = 50,
+        solver_steps: int = 25,
         eta: float = 0.0,
         level_loss: LevelLoss = "cross-entropy",
         width: int = 256,
@@ -233,10 +233,10 @@ class FairTabDDPM(Generator):
             ) from error
 
     def _weights(self, sensitive: tuple[str, ...]) -> list[float]:
-        """Return the weight of every condition: the label, then each sensitive attribute."""
+        """Return the weight of every condition: each sensitive attribute, then the label."""
         given = self.group_weight
         if not isinstance(given, Mapping):
-            return [float(self.label_weight), *(float(given) for _ in sensitive)]
+            return [*(float(given) for _ in sensitive), float(self.label_weight)]
         for name, weight in given.items():
             if name not in sensitive:
                 raise SettingsError(
@@ -244,7 +244,7 @@ class FairTabDDPM(Generator):
                 )
             if not isinstance(weight, int | float) or not 0 <= weight < np.inf:
                 raise SettingsError(f"group_weight: {name!r} has {weight!r}; it must be a number from 0 up.")
-        return [float(self.label_weight), *(float(given.get(name, 1.0)) for name in sensitive)]
+        return [*(float(given.get(name, 1.0)) for name in sensitive), float(self.label_weight)]
 
     # ------------------------------------------------------------------------------------------------ learning
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
@@ -280,7 +280,7 @@ class FairTabDDPM(Generator):
         )
 
     def _network(self, process: MixedProcess, layout: Layout) -> MixedDenoiser:
-        return MixedDenoiser(process, (layout.n_labels, *layout.levels), width=self.width, depth=self.depth)
+        return MixedDenoiser(process, (*layout.levels, layout.n_labels), width=self.width, depth=self.depth)
 
     def _train(
         self, data: Training, rows: CellRows, kept: Checkpoint | None, progress: Progress | None
@@ -296,7 +296,7 @@ class FairTabDDPM(Generator):
         live = averaged.live
         assert isinstance(live, MixedDenoiser)
         n, levels = len(data.labels), data.levels.numpy()
-        conditions = torch.cat([data.labels[:, None], data.levels], dim=1)
+        conditions = torch.cat([data.levels, data.labels[:, None]], dim=1)
 
         def loss(places: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             averaged.update()
@@ -323,6 +323,43 @@ class FairTabDDPM(Generator):
         net = averaged.average
         assert isinstance(net, MixedDenoiser)
         return net.eval()
+
+    def recalibrate(self, table: Table, *, progress: Progress | None = None) -> FairTabDDPM:
+        """Set the table P(y, s) anew for the weights and steps as they are now; the network stays as it is.
+
+        Weights of the guidance may be changed after training (``set_params``), but how much a group's labels have to be
+        shifted depends on them.
+
+        Parameters
+        ----------
+        table : Table
+            Real rows, of the schema that was learned.
+        progress : callable, optional
+            See `fit`.
+
+        Returns
+        -------
+        FairTabDDPM
+            Itself.
+
+        Raises
+        ------
+        DataError
+            If the rows are of another schema, or hold other groups.
+        """
+        self._fitted()
+        self._check_settings()
+        if table.schema != self.schema_:
+            raise DataError("recalibrate: the rows are of another schema than those that were learned.")
+        data = Training(table, self.rows_.layout.encoder)
+        if not np.array_equal(data.group_levels, self.groups_.levels):
+            raise DataError(
+                "recalibrate: the rows hold other groups than those that were learned; fit again on these rows."
+            )
+        with threads(1):
+            self.groups_ = Groups(data.group_levels, self._label_law(data, progress))
+        self.label_law_ = self.groups_.table
+        return self
 
     def _label_law(self, data: Training, progress: Progress | None) -> np.ndarray:
         """Return P(y, s) to draw from, calibrated if that is asked for and can be."""
@@ -396,7 +433,7 @@ class FairTabDDPM(Generator):
         """Draw states of rows with given labels and groups, chunk by chunk on all cores."""
         assert cells.labels is not None and cells.groups is not None
         levels = self.groups_.levels[cells.groups]
-        conditions = torch.from_numpy(np.column_stack([cells.labels, levels]))
+        conditions = torch.from_numpy(np.column_stack([levels, cells.labels]))
         chunks = [slice(at, at + CHUNK) for at in range(0, cells.n, CHUNK)]
         seeds = rng.integers(2**62, size=len(chunks))
 
@@ -427,7 +464,7 @@ class FairTabDDPM(Generator):
         return np.concatenate(parts, axis=1)
 
     def _guided(self, conditions: Tensor) -> Callable[[Tensor, int], Tensor]:
-        """Return the network with guidance towards conditions int64 ``(n, 1 + attributes)``."""
+        """Return the network with guidance towards conditions int64 ``(n, attributes + 1)``, the label last."""
         net = self.net_
         weights = self._weights(self.rows_.layout.encoder.schema.sensitive)
         asked = [

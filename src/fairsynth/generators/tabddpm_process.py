@@ -205,7 +205,7 @@ class MixedDenoiser(nn.Module):
     process : MixedProcess
         Of the rows.
     conditions : sequence of int
-        Levels of each condition: the label, and every sensitive attribute.
+        Levels of each condition: every sensitive attribute, and the label.
     width, depth : int
         Of the network.
     """
@@ -288,10 +288,11 @@ def guidance_terms(weights: Sequence[float], *, joint: bool) -> list[tuple[float
     Parameters
     ----------
     weights : sequence of float
-        Of each condition: the label, then every sensitive attribute.
+        Of each condition.
     joint : bool
         Ours: each condition is added to those before it, ``e() + w_1 (e(1) - e()) + w_2 (e(1, 2) - e(1)) + …``, which
-        for weights of 1 is the network given all of them. Otherwise the published form,
+        for weights of 1 is the network given all of them; a last weight alone of w is the tilt
+        ``p(x | others) p(last | x, others)^w``. Otherwise the published form,
         ``e() + w_1 (e(1) - e()) + w_2 (e(2) - e()) + …``, which takes the conditions to be independent given the row.
 
     Returns
