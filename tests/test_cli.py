@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from fairsynth.cli import app
 from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
+from fairsynth.cli.release import label_mix
 from fairsynth.errors import FairsynthError, SettingsError
 
 runner = CliRunner()
@@ -362,6 +363,77 @@ def test_groups_are_mixed_as_told(models: Path, tmp_path: Path) -> None:
         )
         assert wrong in message or "'x'" in message
     assert files_in(tmp_path) == ["x.csv"]
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [("yes=0.75,no=0.25",), ("yes=3", "no=1"), ("yes=0.75", "no=0.25")],
+    ids=["at once", "parts", "apart"],
+)
+def test_labels_are_mixed_as_told_to_the_row(models: Path, tmp_path: Path, mix: tuple[str, ...]) -> None:
+    import polars as pl
+
+    out = tmp_path / "x.csv"
+    options = [text for one in mix for text in ("--target-mix", one)]
+    run("sample", models / "student.fairsynth", "-n", 1000, *options, "--where", "sex=f", "-o", out)
+    rows = pl.read_csv(out)
+    assert rows["hired"].value_counts().sort("hired")["count"].to_list() == [250, 750]
+    assert set(rows["sex"]) == {"f"}
+
+
+def test_a_level_that_is_not_named_gets_no_rows(models: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    out = tmp_path / "x.csv"
+    run("sample", models / "teacher.fairsynth", "-n", 50, "--target-mix", "no=0.2,yes=0", "-o", out)
+    assert set(pl.read_csv(out)["hired"]) == {"no"}
+
+
+def test_levels_may_hold_commas_and_equals_signs() -> None:
+    import polars as pl
+
+    from fairsynth.data.table import Table
+
+    levels = ["<=50K", ">50K", "a, b=c"]
+    rows = {"pay": levels * 10, "sex": ["f", "m"] * 15, "age": list(range(30))}
+    schema = Table(pl.DataFrame(rows), target="pay", sensitive=["sex"]).schema
+    wanted = {"<=50K": 0.5, "a, b=c": 0.25, ">50K": 0.25}
+    assert label_mix(["<=50K=0.5,a, b=c=0.25,>50K=0.25"], schema) == wanted
+    assert label_mix([f"{level}={share}" for level, share in wanted.items()], schema) == wanted
+    assert label_mix(None, schema) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        (("maybe=1",), ("'maybe'", "no, yes")),
+        (("yes=0.5,maybe=0.5",), ("'maybe'", "no, yes")),
+        (("yes=half",), ("'yes'", "number")),
+        (("yes=-1",), ("'yes'", "number")),
+        (("yes=nan,no=1",), ("'yes'", "number")),
+        (("yes=",), ("'yes'", "number")),
+        (("yes",), ("'yes'", "LEVEL=SHARE")),
+        (("yes=1,",), ("'yes=1,'", "LEVEL=SHARE")),
+        (("=1",), ("'=1'", "LEVEL=SHARE")),
+        (("yes=1,no",), ("'yes=1,no'", "LEVEL=SHARE")),
+        (("yes=1", "yes=2"), ("'yes'", "once")),
+        (("yes=0,no=0",), ("target_mix", "0")),
+    ],
+)
+def test_a_mix_of_labels_that_makes_no_sense_names_level_and_remedy(
+    models: Path, tmp_path: Path, wrong: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    options = [text for one in wrong for text in ("--target-mix", one)]
+    message = told("sample", models / "teacher.fairsynth", "-n", 9, *options, "-o", tmp_path / "x.csv")
+    assert all(name in message for name in names), message
+    assert files_in(tmp_path) == []
+
+
+def test_a_mix_and_a_condition_on_the_same_column_are_refused(models: Path, tmp_path: Path) -> None:
+    options = ("--target-mix", "yes=1", "--where", "hired=no")
+    message = told("sample", models / "teacher.fairsynth", "-n", 9, *options, "-o", tmp_path / "x.csv")
+    assert "'hired'" in message and "one of them" in message
+    assert files_in(tmp_path) == []
 
 
 def test_what_cannot_be_sampled_is_refused_and_leaves_nothing(

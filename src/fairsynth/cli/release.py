@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -47,6 +49,14 @@ def sample(
             'shares: \'{"Female": 0.5, "Male": 0.5}\'.',
         ),
     ] = "empirical",
+    target_mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target-mix",
+            metavar="LEVEL=SHARE",
+            help="Shares of the target's levels, exact to the row: yes=0.5,no=0.5, or one at a time.",
+        ),
+    ] = None,
     metadata: CroissantOption = None,
     about: AboutOption = None,
 ) -> None:
@@ -71,6 +81,7 @@ def sample(
             seed=seed,
             where=condition(where, generator.schema_) or None,
             sensitive=_mix(mix),
+            target_mix=label_mix(target_mix, generator.schema_),
             progress=progress,
         )
     took = time.monotonic() - began
@@ -105,6 +116,58 @@ def condition(given: list[str] | None, schema: Schema) -> dict[str, Any]:
                     "2026-01-31T12:00:00."
                 ) from None
     return found
+
+
+#: One ``LEVEL=SHARE`` of several. A level may hold commas and equals signs, such as ``<=50K``; a share holds neither.
+_SHARE = re.compile(r"(.+?)=([^,=]*)(?:,|$)", re.DOTALL)
+
+
+def label_mix(given: list[str] | None, schema: Schema) -> dict[str, float] | None:
+    """Read ``--target-mix LEVEL=SHARE``, several with commas between or one at a time.
+
+    Returns
+    -------
+    dict of str to float, or None
+        Level of the target → share, from 0 up; they need not sum to 1, and levels that are not named get none.
+
+    Raises
+    ------
+    SettingsError
+        If a text is of another form, a share is no number from 0 up, or a level comes twice or does not exist.
+    """
+    from fairsynth.generators.conditions import canonical_value
+
+    found: dict[str, float] = {}
+    target = str(schema.target)
+    for text in given or ():
+        parts = list(_SHARE.finditer(text))
+        if not parts or parts[-1].end() != len(text) or text.endswith(","):
+            raise SettingsError(
+                f"--target-mix {text!r} is not of the form LEVEL=SHARE,LEVEL=SHARE, such as yes=0.5,no=0.5."
+            )
+        for part in parts:
+            level, share = part.group(1), _number(part.group(2))
+            if share is None or not 0 <= share < math.inf:
+                raise SettingsError(
+                    f"--target-mix {level}={part.group(2)}: the share of {level!r} must be a number from 0 up, "
+                    "such as 0.5."
+                )
+            if level in found:
+                raise SettingsError(f"--target-mix names {level!r} twice; give it once.")
+            if schema[target].kind in ("categorical", "boolean"):
+                try:
+                    canonical_value(level, schema, target)
+                except DataError as error:
+                    raise SettingsError(f"--target-mix: {str(error).removeprefix('where: ')}") from None
+            found[level] = share
+    return found or None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _mix(text: str) -> Mix:
