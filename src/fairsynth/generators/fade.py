@@ -12,7 +12,8 @@ from being classifiable by s. **Ours**, since the paper's equations were not at 
 
 on the VP-SDE of `nn.diffusion`, where R is the entropy, or minus the KL divergence from the uniform law or from
 the shares of the groups. The sensitive classifier knows the label, so that the second and third line together are
-exact conditioning on (y*, s*) when both weights are 1. The row's own s* is drawn from the table P(y, s), which holds
+exact conditioning on (y*, s*) when both weights are 1. In a teacher's latent the third line is left out: the code is
+to say nothing of s, which the decoder is told. The row's own s* is drawn from the table P(y, s), which holds
 the criterion and is calibrated on the real training rows as the teacher's is (`calibration`).
 
 Why a table, and not the last line alone: tilting p(x) by a function of x, and of x only, moves people about but
@@ -112,8 +113,9 @@ class FADE(Generator):
         A fitted teacher whose latent diffuses; by default one is trained on the same rows.
     label_weight : float
         Weight of the gradient towards the label that the row is to have; 1 is Bayes' rule.
-    group_weight : float
-        Weight of the gradient towards the group that the row is to have; 1 is Bayes' rule.
+    group_weight : float or None
+        Weight of the gradient towards the group that the row is to have; 1 is Bayes' rule. By default 1 in the row, and
+        0 in the latent, which the teacher has made independent of the group: there its decoder is told the group.
     sensitive_weight : float
         Weight, at full strength, of the gradient away from rows by which the group can be told.
     sensitive_form : {"entropy", "kl-uniform", "kl-shares"}
@@ -180,7 +182,7 @@ class FADE(Generator):
         space: Literal["row", "latent"] = "latent",
         teacher: FairVAE | str | os.PathLike[str] | None = None,
         label_weight: float = 1.0,
-        group_weight: float = 1.0,
+        group_weight: float | None = None,
         sensitive_weight: float = 1.0,
         sensitive_form: Literal["entropy", "kl-uniform", "kl-shares"] = "entropy",
         meta: Order = "none",
@@ -238,11 +240,13 @@ class FADE(Generator):
                 "solver": SOLVERS,
             },
             whole=[name for name in SIZES["row"] if getattr(self, name) is not None],
-            from_zero=("label_weight", "group_weight", "sensitive_weight", "meta_weight", "weight_decay", "averaging"),
+            from_zero=("label_weight", "sensitive_weight", "meta_weight", "weight_decay", "averaging"),
             above_zero=("epochs", "learning_rate", "meta_rate"),
         )  # fmt: skip
         if self.solver_steps is not None:
             check_settings(self, whole=("solver_steps",))
+        if self.group_weight is not None:
+            check_settings(self, from_zero=("group_weight",))
         if self.averaging >= 1:
             raise SettingsError(f"averaging={self.averaging!r} must be below 1, or the average never moves.")
         try:
@@ -251,6 +255,11 @@ class FADE(Generator):
             raise SettingsError(
                 f"device={self.device!r} cannot be used here ({error}); device='cpu' always can."
             ) from error
+
+    def _group_weight(self) -> float:
+        if self.group_weight is None:
+            return 1.0 if self.space == "row" else 0.0
+        return float(self.group_weight)
 
     def _size(self, name: str) -> int:
         given = getattr(self, name)
@@ -492,7 +501,7 @@ class FADE(Generator):
                 raise CapabilityError(
                     "the guidance is so strong that samples became infinite; lower sensitive_weight "
                     f"({self.sensitive_weight}), label_weight ({self.label_weight}) or group_weight "
-                    f"({self.group_weight}), or take more solver_steps."
+                    f"({self._group_weight()}), or take more solver_steps."
                 )
             states = self.space_.states(vectors, labels[own], groups[own], generator)
             return states, int(outside.sum())
@@ -521,7 +530,7 @@ class FADE(Generator):
         assert isinstance(classifiers, Classifiers)
         guidance = Guidance(
             label=self.label_weight,
-            group=self.group_weight,
+            group=self._group_weight(),
             away=self.sensitive_weight * self.fairness.strength,
             form=self.sensitive_form,
             shares=torch.from_numpy(self.group_shares_).float(),
