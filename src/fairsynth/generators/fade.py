@@ -170,7 +170,7 @@ class FADE(Generator):
     fairness: Fairness
     name: ClassVar[str] = "fade"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        title="score-based diffusion steered by two classifiers, meta-trained over domains",
+        title="score-based diffusion steered by two classifiers; meta-training over domains if asked for",
         paper="FADE, IJCAI 2025",
         criteria=CRITERIA,
     )
