@@ -277,15 +277,24 @@ def badges(model: FairTabDDPM, **options: Any) -> dict[str, float]:
 
 def test_each_condition_has_a_weight_of_its_own(guided: FairTabDDPM) -> None:
     plain = badges(guided)
-    told = {kind: badges(guided, guidance=kind, label_weight=3.0) for kind in ("joint", "separate")}
+    full = Fairness()  # its table stays; without strength the guidance would be joint
+    told = {
+        kind: badges(guided, guidance=kind, label_weight=3.0, fairness=full) for kind in ("joint", "separate")
+    }
     for strong in told.values():
         assert strong["yes"] - strong["no"] > plain["yes"] - plain["no"] + 0.1
         assert strong["man"] - strong["woman"] == pytest.approx(plain["man"] - plain["woman"], abs=0.5)
     deaf = badges(guided, label_weight=0.0)
     assert abs(deaf["yes"] - deaf["no"]) < 0.12, "without weight the label is not heard"
-    one = badges(guided, guidance="separate", group_weight={"sex": 0.0, "race": 1.0})
+    one = badges(guided, group_weight={"sex": 0.0, "race": 1.0}, fairness=full)
     assert abs(one["man"] - one["woman"]) < 0.35 < plain["man"] - plain["woman"]
     assert one["yes"] - one["no"] > 0.4
+
+
+def test_without_strength_the_network_is_given_all_conditions_at_once(guided: FairTabDDPM) -> None:
+    assert guided._terms(("sex", "race")) == [(1.0, (True, True, True))]
+    published = FairTabDDPM(fairness=Fairness(strength=0.1))._terms(("sex",))
+    assert sorted(published) == [(-1.0, (False, False)), (1.0, (False, True)), (1.0, (True, False))]
 
 
 def test_a_condition_that_is_not_shown_does_not_reach_the_network() -> None:
@@ -430,9 +439,9 @@ def test_parity_in_the_table_is_not_parity_of_decisions_and_the_dial_knows(
     for name, table in (("independent", independent), ("real", counts)):
         model.groups_ = Groups(levels, table)
         found[name] = parity(model.sample_table(3000, seed=1), test)
-    assert found["real"] < 0.5
+    assert found["real"] < 0.65
     assert found["calibrated"] > found["real"] + 0.3
-    assert found["calibrated"] > found["independent"]
+    assert found["calibrated"] > found["independent"] + 0.03
 
 
 def test_the_table_can_be_calibrated_anew_for_other_weights(
@@ -462,8 +471,8 @@ def test_the_table_can_be_calibrated_anew_for_other_weights(
         ({"group_weight": {"club": 1.0}}, "'club' is no sensitive column.*sex"),
         ({"group_weight": {"sex": -1.0}}, "group_weight.*'sex'"),
         ({"group_weight": -1.0}, "group_weight"),
-        ({"condition_dropout": 0.0, "label_weight": 2.0}, "condition_dropout=0"),
-        ({"condition_dropout": 0.0, "guidance": "separate"}, "condition_dropout=0"),
+        ({"condition_dropout": 0.0, "guidance": "joint", "label_weight": 2.0}, "condition_dropout=0"),
+        ({"condition_dropout": 0.0}, "condition_dropout=0"),
         ({"condition_dropout": 1.0}, "condition_dropout"),
         ({"averaging": 1.0}, "averaging"),
         ({"eta": 1.5}, "eta"),
@@ -478,7 +487,7 @@ def test_settings_that_cannot_be_meant(wrong: dict[str, Any], says: str) -> None
 
 
 def test_without_dropout_plain_conditioning_is_allowed() -> None:
-    model = FairTabDDPM(**QUICK, condition_dropout=0.0, calibrate=False).fit(small_table())
+    model = FairTabDDPM(**QUICK, condition_dropout=0.0, guidance="joint", calibrate=False).fit(small_table())
     assert model.sample(20, seed=0).height == 20
 
 

@@ -9,15 +9,14 @@ attribute are conditions that are left out at random in training,
 the sensitive attributes drawn evenly and independently of the label, which is demographic parity; samples drawn with
 the moving average of the weights. Its code was not read.
 
-**Ours**: conditions that build on each other (``guidance="joint"``), since a label and a group are not independent
-given the rest of a row; a table P(y, s) that holds the criterion at any strength and is calibrated on the real training
-rows (`calibration`), of which independence is the start; the real shares of the groups unless even ones are asked for
-(``balanced``, or ``sample(sensitive="uniform")``); fewer steps; label and group of *every* row given and never
-diffused. So there is one copy of s: nothing in the diffused vector is the group, and of a numeric sensitive column
-only the place within its band is diffused.
+**Ours**: a table P(y, s) that holds the criterion at any strength and is calibrated on the real training rows
+(`calibration`), of which independence is the start; the real shares of the groups unless even ones are asked for
+(``balanced``, or ``sample(sensitive="uniform")``); fewer steps; conditions that build on each other, as an option
+(``guidance="joint"``); label and group of *every* row given and never diffused. So there is one copy of s: nothing in
+the diffused vector is the group, and of a numeric sensitive column only the place within its band is diffused.
 
-At ``fairness=Fairness(strength=0)`` label and group come from the real table, and this is a plain tabular diffusion:
-the honest baseline beside `PlainVAE`.
+At ``fairness=Fairness(strength=0)`` label and group come from the real table, the network is given both together, and
+this is a plain tabular diffusion: the honest baseline beside `PlainVAE`.
 """
 
 from __future__ import annotations
@@ -82,9 +81,11 @@ class FairTabDDPM(Generator):
     ----------
     fairness : Fairness
         Criterion and strength, which move P(y, s); at strength 0 this is a plain tabular diffusion.
-    guidance : {"joint", "separate"}
-        How several conditions are put together: each beside those before it, the sensitive attributes first and the
-        label last, or each by itself as published; see `tabddpm_process.guidance_terms`.
+    guidance : {"separate", "joint"}
+        How several conditions are put together: each by itself, as published, or each beside those before it, the
+        sensitive attributes first and the label last; see `tabddpm_process.guidance_terms`. With weights of 1 the
+        second asks the network once a step and not once for every condition and once without, so it draws faster; it is
+        also what strength 0 takes.
     label_weight : float
         Weight of the guidance towards the label; 1 is plain conditioning.
     group_weight : float or mapping
@@ -157,10 +158,10 @@ class FairTabDDPM(Generator):
         self,
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
-        guidance: Literal["joint", "separate"] = "joint",
+        guidance: Literal["separate", "joint"] = "separate",
         label_weight: float = 1.0,
         group_weight: float | Mapping[str, float] = 1.0,
-        condition_dropout: float = 0.1,
+        condition_dropout: float = 0.5,
         balanced: bool = False,
         calibrate: bool = True,
         noise_levels: int = 1000,
@@ -208,7 +209,7 @@ class FairTabDDPM(Generator):
         check_settings(
             self,
             choices={
-                "guidance": ("joint", "separate"),
+                "guidance": ("separate", "joint"),
                 "schedule": ("cosine", "linear"),
                 "level_loss": LEVEL_LOSSES,
             },
@@ -246,10 +247,16 @@ class FairTabDDPM(Generator):
                 raise SettingsError(f"group_weight: {name!r} has {weight!r}; it must be a number from 0 up.")
         return [*(float(given.get(name, 1.0)) for name in sensitive), float(self.label_weight)]
 
+    def _terms(self, sensitive: tuple[str, ...]) -> list[tuple[float, tuple[bool, ...]]]:
+        """Return what the network is asked at each step; see `guidance_terms`."""
+        # Without fairness there is nothing to steer: rows of a label and a group are to be as the real ones are.
+        joint = self.guidance == "joint" or self.fairness.strength == 0
+        return guidance_terms(self._weights(sensitive), joint=joint)
+
     # ------------------------------------------------------------------------------------------------ learning
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
-        terms = guidance_terms(self._weights(table.schema.sensitive), joint=self.guidance == "joint")
+        terms = self._terms(table.schema.sensitive)
         if self.condition_dropout == 0 and not all(all(shown) for _, shown in terms):
             raise SettingsError(
                 "condition_dropout=0: with these weights the network is asked without conditions, which it would never "
@@ -466,10 +473,9 @@ class FairTabDDPM(Generator):
     def _guided(self, conditions: Tensor) -> Callable[[Tensor, int], Tensor]:
         """Return the network with guidance towards conditions int64 ``(n, attributes + 1)``, the label last."""
         net = self.net_
-        weights = self._weights(self.rows_.layout.encoder.schema.sensitive)
         asked = [
             (factor, net.shown(conditions, torch.tensor(shown)).to(self.device))
-            for factor, shown in guidance_terms(weights, joint=self.guidance == "joint")
+            for factor, shown in self._terms(self.rows_.layout.encoder.schema.sensitive)
         ]
 
         def predict(x: Tensor, t: int) -> Tensor:
