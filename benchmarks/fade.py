@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -255,6 +256,14 @@ def solvers(
     began = time.perf_counter()
     fade = FADE(space=space, seed=seed, steps=steps).fit(train)  # type: ignore[arg-type]
     fitted = round(time.perf_counter() - began, 1)
+    began = time.perf_counter()
+    fade.sample_table(30_000, seed=seed)
+    told = {
+        "fit_seconds": fitted,
+        "seconds_for_30000_rows": round(time.perf_counter() - began, 1),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    print(told, flush=True)
     lines: list[dict[str, Any]] = []
     for solver, solver_steps, calls in (
         ("dpm-solver++", 20, 20), ("dpm-solver++", 40, 40), ("heun", 12, 24), ("euler-maruyama", 1000, 1000),
@@ -283,7 +292,7 @@ def solvers(
             "seed": seed,
             "rows": rows,
             "draws": draws,
-            "fit_seconds": fitted,
+            **told,
             "lines": lines,
         },
     )
