@@ -61,6 +61,15 @@ def test_every_public_name_is_what_it_says() -> None:
         fairsynth.Fairnes  # noqa: B018
 
 
+def test_every_method_of_ours_is_at_the_top_under_its_name() -> None:
+    from fairsynth.generators.registry import _BUILT_IN, get_generator_class
+
+    for name, home in _BUILT_IN.items():
+        if ".peers:" not in home:
+            kind = get_generator_class(name)
+            assert getattr(fairsynth, kind.__name__) is kind and kind.__name__ in fairsynth.__all__
+
+
 def test_import_touches_no_random_state() -> None:
     code = """
 import random, numpy as np, sklearn.ensemble, torch  # what others do to it at import is theirs

@@ -17,19 +17,37 @@ if TYPE_CHECKING:
     from fairsynth.evaluation.result import Evaluation
     from fairsynth.fairness import Fairness
     from fairsynth.generators.base import load_generator
+    from fairsynth.generators.decaf import DECAF
+    from fairsynth.generators.fade import FADE
     from fairsynth.generators.fair4free import Fair4Free
+    from fairsynth.generators.fair_tabddpm import FairTabDDPM
+    from fairsynth.generators.fair_trees import FairTrees
+    from fairsynth.generators.fairgan import FairGAN
     from fairsynth.generators.fairvae import FairVAE
+    from fairsynth.generators.fldgm import FLDGM
     from fairsynth.generators.latent_distillation import LatentDistillation
+    from fairsynth.generators.plain_vae import PlainVAE
+    from fairsynth.generators.prefair import PreFair
+    from fairsynth.generators.tabfairgan import TabFairGAN
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DECAF",
+    "FADE",
+    "FLDGM",
     "Evaluation",
     "Fair4Free",
+    "FairGAN",
+    "FairTabDDPM",
+    "FairTrees",
     "FairVAE",
     "Fairness",
     "LatentDistillation",
+    "PlainVAE",
+    "PreFair",
     "Schema",
+    "TabFairGAN",
     "Table",
     "__version__",
     "evaluate",
@@ -38,12 +56,21 @@ __all__ = [
 ]
 
 _HOME = {
+    "DECAF": "fairsynth.generators.decaf",
     "Evaluation": "fairsynth.evaluation.result",
+    "FADE": "fairsynth.generators.fade",
+    "FLDGM": "fairsynth.generators.fldgm",
     "Fair4Free": "fairsynth.generators.fair4free",
+    "FairGAN": "fairsynth.generators.fairgan",
+    "FairTabDDPM": "fairsynth.generators.fair_tabddpm",
+    "FairTrees": "fairsynth.generators.fair_trees",
     "FairVAE": "fairsynth.generators.fairvae",
     "Fairness": "fairsynth.fairness",
     "LatentDistillation": "fairsynth.generators.latent_distillation",
+    "PlainVAE": "fairsynth.generators.plain_vae",
+    "PreFair": "fairsynth.generators.prefair",
     "Schema": "fairsynth.data.schema",
+    "TabFairGAN": "fairsynth.generators.tabfairgan",
     "Table": "fairsynth.data.table",
     "evaluate": "fairsynth.evaluation.evaluate",
     "load_dataset": "fairsynth.data.catalog",
