@@ -1,0 +1,136 @@
+"""The front as pictures: fairness against usefulness, one figure for each data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fairsynth.benchmark.leaderboard import Leaderboard, Row, oriented
+
+#: Pictures of so many data sets; the table has them all.
+MOST = 24
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the page.
+
+    Attributes
+    ----------
+    dataset, caption : str
+        What it shows.
+    json : str
+        Plotly figure, safe inside of a script element.
+    height : int
+        In pixels.
+    """
+
+    dataset: str
+    caption: str
+    json: str
+    height: int
+
+
+def figures(board: Leaderboard) -> list[Figure]:
+    """Draw every data set that has methods with fairness and utility."""
+    found = []
+    for dataset in board.datasets[:MOST]:
+        figure = _figure(board, dataset)
+        if figure is not None:
+            found.append(figure)
+    return found
+
+
+def _figure(board: Leaderboard, dataset: str) -> Figure | None:
+    import plotly.graph_objects as go
+
+    from fairsynth.benchmark.render import asked
+    from fairsynth.report.style import CONSTANT, REAL, SYNTHETIC, styled
+
+    x, y, z = (board.metric_on(role, dataset) for role in ("fairness", "utility", "fidelity"))
+    rows = [row for row in board.of(dataset) if x in row.numbers and y in row.numbers]
+    if not any(not row.baseline for row in rows):
+        return None
+    figure = go.Figure()
+    edge = _edge(board, rows, x, y)
+    if len(edge) > 1:
+        figure.add_scatter(
+            x=[p[0] for p in edge], y=[p[1] for p in edge], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": CONSTANT, "dash": "dot", "width": 1.5},
+        )  # fmt: skip
+    groups = (
+        ("generators", [r for r in rows if r.kind == "generator"], "circle", SYNTHETIC[0]),
+        ("mitigators", [r for r in rows if r.kind == "mitigator"], "square", SYNTHETIC[1]),
+        ("real data", [r for r in rows if r.kind == "real"], "star", REAL),
+        ("constant predictor", [r for r in rows if r.kind == "constant"], "x", CONSTANT),
+    )
+    few = sum(not row.baseline for row in rows) <= 14
+    for name, some, symbol, color in groups:
+        if not some:
+            continue
+        figure.add_scatter(
+            x=[r.numbers[x].mean for r in some],
+            y=[r.numbers[y].mean for r in some],
+            error_x=_error(some, x, color),
+            error_y=_error(some, y, color),
+            mode="markers+text" if few and name in ("generators", "mitigators") else "markers",
+            text=[r.label for r in some],
+            textposition=[_side(i) for i in range(len(some))],
+            textfont={"size": 11},
+            name=name,
+            marker={
+                "symbol": [symbol if r.front or r.baseline else f"{symbol}-open" for r in some],
+                "color": color,
+                "size": 11,
+                "line": {"width": 2, "color": color},
+            },
+            customdata=[
+                [
+                    f"{r.label} {asked(r.criterion, r.strength)}".strip(),
+                    _told(r, z),
+                    "yes" if r.front else "no",
+                ]
+                for r in some
+            ],
+            hovertemplate=f"%{{customdata[0]}}<br>{x} %{{x:.3f}}<br>{y} %{{y:.3f}}<br>{z} %{{customdata[1]}}"
+            "<br>on the front: %{customdata[2]}<extra></extra>",
+        )
+    styled(figure, height=400, xaxis={"title": board.head(x)}, yaxis={"title": board.head(y)})
+    caption = (
+        f"{board.head(x)} against {board.head(y)}, means over seeds with standard deviations. Filled marks are on the "
+        f"front: no other method beats them on {x}, {y} and {z} at once. The dotted line joins the best of the two "
+        "that are drawn."
+    )
+    safe = json.dumps(json.loads(figure.to_json()), ensure_ascii=True).replace("<", "\\u003c")
+    return Figure(dataset, caption, safe, 400)
+
+
+def _edge(board: Leaderboard, rows: list[Row], x: str, y: str) -> list[tuple[float, float]]:
+    """Return the points that no method beats in what is drawn, in the order of fairness."""
+    from fairsynth.benchmark.compare import pareto
+
+    mine = [row for row in rows if not row.baseline]
+    points = [
+        (oriented(x, r.numbers[x].mean, board.lower), oriented(y, r.numbers[y].mean, board.lower))
+        for r in mine
+    ]
+    kept = [row for row, on in zip(mine, pareto(points), strict=True) if on] if points else []
+    return sorted((r.numbers[x].mean, r.numbers[y].mean) for r in kept)
+
+
+def _error(rows: list[Row], metric: str, color: str) -> dict[str, Any]:
+    return {
+        "type": "data", "array": [r.numbers[metric].std or 0.0 for r in rows], "thickness": 1, "width": 3,
+        "color": color,
+    }  # fmt: skip
+
+
+def _told(row: Row, metric: str) -> str:
+    number = row.numbers.get(metric)
+    return "none, it makes no rows" if number is None else f"{number.mean:.3f}"
+
+
+def _side(i: int) -> str:
+    """Return where a name stands, so that those of close points do not lie on each other."""
+    return ("top center", "bottom center", "middle right", "middle left")[i % 4]
