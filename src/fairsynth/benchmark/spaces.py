@@ -60,7 +60,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "fade": {
         "label_weight": _even(0.5, 3.0),
         "sensitive_weight": _even(0.0, 4.0),
-        "sensitive_form": ["entropy", "kl"],
+        "sensitive_form": ["entropy", "kl-uniform", "kl-shares"],
         "learning_rate": _log(5e-4, 5e-3),
     },
     "prefair": {"bins": [32, 64, 128], "max_states": _even(8, 32)},
