@@ -1,4 +1,4 @@
-"""Commands about tables: ``schema`` and ``datasets``."""
+"""The command about tables: ``schema``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from fairsynth.cli.options import (
     open_table,
     writable,
 )
-from fairsynth.errors import SettingsError
 
 
 @command("schema")
@@ -61,36 +60,3 @@ def schema(
 
         write_text(output, opened.schema.to_json() + "\n")
         note(f"Wrote {output}. Edit it, then: fairsynth fit {table} --schema {output} …")
-
-
-@command("datasets")
-def datasets(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Describe this one.", show_default=False)
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write its train.csv and test.csv there."),
-    ] = None,
-) -> None:
-    """List the data sets that come along, and those in the folder FAIRSYNTH_DATA."""
-    from fairsynth.data.catalog import list_datasets, load_dataset
-
-    if name is None:
-        if output is not None:
-            raise SettingsError("-o needs the NAME of the data set to write.")
-        for known in list_datasets():
-            typer.echo(known)
-        return
-    train, test = load_dataset(name)
-    typer.echo(f"{name}: {len(train):,} + {len(test):,} rows\n\n{train.schema}")
-    if output is None:
-        return
-    from fairsynth.data.frames import to_arrow
-    from fairsynth.data.io import TableWriter
-
-    output.mkdir(parents=True, exist_ok=True)
-    for part, table in (("train", train), ("test", test)):
-        with TableWriter(output / f"{part}.csv", table.schema) as writer:
-            writer.write(to_arrow(table.frame, table.schema))
-        note(f"Wrote {output / f'{part}.csv'}.")

