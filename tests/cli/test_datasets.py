@@ -64,7 +64,7 @@ def test_all_are_listed_with_what_a_person_chooses_by(loans: Path) -> None:
 def test_one_that_is_not_here_is_described_without_fetching_it() -> None:
     said = run("adult").stdout
     for part in (
-        "32",
+        "48,842",
         "https://archive.ics.uci.edu/dataset/2/adult",
         "CC BY 4.0",
         "5b002646",
