@@ -19,8 +19,6 @@ from fairsynth.errors import MissingDependencyError, SettingsError
 
 #: Times that a cell is started again because its machine was lost.
 LOSSES = 5
-#: Memory that a task asks for where the plan states no limit, in bytes: Ray then only counts CPUs.
-_UNLIMITED = None
 #: Tasks waiting at the cluster beyond those that its CPUs can run, so that no CPU waits for the run.
 _AHEAD = 2
 
@@ -57,18 +55,14 @@ class RayEngine:
         self._running: dict[Any, Task] = {}
         self._own = not ray.is_initialized()
         if self._own:
+            quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+            if address is None:
+                quiet["include_dashboard"] = False
             try:
-                ray.init(
-                    address=address,
-                    log_to_driver=False,
-                    configure_logging=False,
-                    include_dashboard=False,
-                ) if address is None else ray.init(
-                    address=address, log_to_driver=False, configure_logging=False
-                )
+                ray.init(address=address, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise SettingsError(f"the Ray cluster {address or ''} cannot be reached: {error}") from error
-        self._remote = ray.remote(_on_node).options(max_retries=LOSSES)
+        self._remote = ray.remote(max_retries=LOSSES)(_on_node)
 
     def free(self, limits: dict[str, Any]) -> bool:
         """Say whether the cluster could take one more cell."""
@@ -81,7 +75,8 @@ class RayEngine:
         wanted = {
             "num_cpus": self._threads,
             "num_gpus": task.limits.get("gpus") or 0,
-            "memory": _UNLIMITED if memory is None else int(memory * 1e9),
+            # Without a limit Ray counts CPUs only.
+            "memory": None if memory is None else int(memory * 1e9),
         }
         name = task.request["cell"]["dataset"]
         asked = {"id": task.id, "request": _portable(task.request), "limits": task.limits}
