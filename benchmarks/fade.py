@@ -132,6 +132,15 @@ def means(lines: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return told
 
 
+#: Label weight, group weight, away weights, and whether the table P(y, s) is set anew for each.
+FRONTIER = (
+    (1.0, 1.0, (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), True),
+    (2.0, 1.0, (0.0, 2.0, 8.0), True),
+    (1.0, 1.0, (4.0, 8.0, 16.0), False),
+    (1.0, 0.0, (0.0, 4.0, 16.0), False),
+)
+
+
 def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, rows: int, space: str) -> None:
     """Vary the two weights of one fitted FADE: fairness, utility, fidelity, and three audits of s."""
     from fairsynth.generators.fade import FADE
@@ -143,16 +152,19 @@ def frontier(name: str, sensitive: list[str], *, seed: int, steps: int | None, r
     audit = Audit(train, seed)
     lines = [{"rows": "real", **audit(train, None)}]
     print(lines[-1], flush=True)
-    for label_weight in (1.0, 2.0):
-        for weight in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
-            fade.set_params(label_weight=label_weight, sensitive_weight=weight)
-            fade.recalibrate(train)
+    table = fade.groups_
+    for label_weight, group_weight, weights, anew in FRONTIER:
+        for weight in weights:
+            fade.set_params(label_weight=label_weight, group_weight=group_weight, sensitive_weight=weight)
+            fade.groups_ = table
+            if anew:
+                fade.recalibrate(train)
             began = time.perf_counter()
             drawn = fade.sample_table(rows, seed=seed)
             seconds = round(time.perf_counter() - began, 1)
             line = {
-                "label_weight": label_weight, "sensitive_weight": weight, "seconds": seconds,
-                **scores(train, test, drawn, seed), **audit(drawn, fade),
+                "label_weight": label_weight, "group_weight": group_weight, "sensitive_weight": weight,
+                "recalibrated": anew, "seconds": seconds, **scores(train, test, drawn, seed), **audit(drawn, fade),
             }  # fmt: skip
             lines.append(line)
             print(line, flush=True)
