@@ -16,22 +16,22 @@ def main() -> None:
     quality.add_argument("--model", default="fairvae")
     dial = what.add_parser("dial", help="strength against fairness")
     dial.add_argument("dataset", nargs="?", default="adult")
-    for command in (quality, dial):
-        command.add_argument("--sensitive", action="append")
-        command.add_argument("--seeds", type=int, default=5)
-        command.add_argument("--criterion", default="demographic_parity")
+    for parent in (quality, dial):
+        parent.add_argument("--sensitive", action="append")
+        parent.add_argument("--seeds", type=int, default=5)
+        parent.add_argument("--criterion", default="demographic_parity")
     speed = what.add_parser("speed", help="seconds, rows a second, memory")
     speed.add_argument("--many", type=int, default=20_000_000)
     what.add_parser("evaluation", help="seconds and memory of the evaluation")
     what.add_parser("penalty", help="cost of a step of each penalty")
     what.add_parser("tables", help="print what was measured as Markdown")
-    for command, told in (
+    for named, told in (
         ("fade-shift", "an unseen domain"),
         ("fade-frontier", "the two weights of FADE, and audits of s"),
         ("fade-solvers", "fast solvers against the reference"),
     ):
-        one = what.add_parser(command, help=told)
-        one.add_argument("dataset", nargs="?", default="sqf" if command == "fade-shift" else "adult")
+        one = what.add_parser(named, help=told)
+        one.add_argument("dataset", nargs="?", default="sqf" if named == "fade-shift" else "adult")
         one.add_argument("--sensitive", action="append")
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--steps", type=int)
@@ -43,6 +43,8 @@ def main() -> None:
     fair.add_argument("--sensitive", action="append")
     fair.add_argument("--seed", type=int, default=0)
     fair.add_argument("--only", action="append", help="this method only (may be given again)")
+    fair.add_argument("--checks", action="store_true", help="look into two results that look like mistakes")
+    fair.add_argument("--table", action="store_true", help="only write docs/research/mitigators.md")
     whole = what.add_parser("field", help="every generator on four tables over seeds, in one table")
     whole.add_argument("--dataset", action="append", choices=("german", "compas", "adult", "bank"))
     whole.add_argument("--model", action="append", help="this method only (may be given again)")
@@ -87,9 +89,13 @@ def main() -> None:
             )  # fmt: skip
         field_table.write()
     elif chosen.what == "mitigators":
-        from benchmarks import mitigators
+        from benchmarks import checks, mitigators
 
-        mitigators.run(chosen.dataset, chosen.sensitive, seed=chosen.seed, only=chosen.only)
+        if chosen.checks:
+            checks.run(chosen.dataset, chosen.sensitive, seed=chosen.seed)
+        elif not chosen.table:
+            mitigators.run(chosen.dataset, chosen.sensitive, seed=chosen.seed, only=chosen.only)
+        tables.mitigators_page()
     elif chosen.what == "fade-shift":
         from benchmarks import fade
 
