@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fairsynth.data.biased import BiasedWorld, make_biased
     from fairsynth.data.catalog import load_dataset
     from fairsynth.data.schema import Schema
     from fairsynth.data.table import Table
@@ -36,6 +37,7 @@ __all__ = [
     "DECAF",
     "FADE",
     "FLDGM",
+    "BiasedWorld",
     "Evaluation",
     "Fair4Free",
     "FairGAN",
@@ -53,9 +55,11 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "load_generator",
+    "make_biased",
 ]
 
 _HOME = {
+    "BiasedWorld": "fairsynth.data.biased",
     "DECAF": "fairsynth.generators.decaf",
     "Evaluation": "fairsynth.evaluation.result",
     "FADE": "fairsynth.generators.fade",
@@ -75,6 +79,7 @@ _HOME = {
     "evaluate": "fairsynth.evaluation.evaluate",
     "load_dataset": "fairsynth.data.catalog",
     "load_generator": "fairsynth.generators.base",
+    "make_biased": "fairsynth.data.biased",
 }
 
 
