@@ -44,7 +44,7 @@ from fairsynth.generators.fairvae import (
     read_names,
     refuse_besides,
 )
-from fairsynth.generators.gan_rows import GivenGroup, max_tries, named_groups
+from fairsynth.generators.gan_rows import max_tries, named_groups
 from fairsynth.generators.group_law import fair_table, with_group_shares
 from fairsynth.generators.latent_rows import Groups, Layout
 from fairsynth.generators.rejection import Cells, Wanted, allotted, draw, prepare
@@ -56,6 +56,7 @@ from fairsynth.generators.tabddpm_process import (
     MixedProcess,
     guidance_terms,
 )
+from fairsynth.generators.tabddpm_rows import CellRows
 from fairsynth.nn.diffusion import Averaged
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
@@ -512,36 +513,6 @@ class FairTabDDPM(Generator):
         self.net_ = restore(lambda: self._network(process, layout), own, content.path).to(self.device)
         self.rows_ = rows
         self.group_names_, self.rare_groups_ = read_names(content.document("groups"), self.groups_)
-
-
-class CellRows(GivenGroup):
-    """What label and group do not say of a row, as vectors and back: what is diffused."""
-
-    @staticmethod
-    def _columns(layout: Layout) -> tuple[list[int], list[int]]:
-        plain = [j for j in layout.features if j not in layout.bands]
-        return plain, [j for j in layout.sensitive if j in layout.bands]
-
-    @classmethod
-    def learn(cls, layout: Layout, states: np.ndarray, one_hot_up_to: int) -> CellRows:
-        """Learn the shares from states int ``(n, all columns)``; see `GivenGroup`."""
-        learned = super().learn(layout, states, one_hot_up_to)
-        assert isinstance(learned, CellRows)
-        return learned
-
-    @classmethod
-    def from_tensor(cls, layout: Layout, flat: np.ndarray, one_hot_up_to: int) -> CellRows:
-        """Read what `to_tensor` wrote; a ValueError says that it does not belong here."""
-        return cls(layout, flat, one_hot_up_to)
-
-    def level_shares(self) -> list[np.ndarray]:
-        """Return the shares of the levels of every one-hot block."""
-        found = []
-        for block, share in zip(self.blocks, self.shares, strict=True):
-            if block.levels.stop > block.levels.start:
-                gone = np.array([share[:-1].sum(), share[-1]])
-                found.append(share if block.number is None else gone)
-        return found
 
 
 FROM_DATA = [
