@@ -14,26 +14,31 @@ PANELS = (
     ("dpr", "DPR of later models"),
     ("coverage", "coverage"),
 )
-COLOURS = {1.0: "#2a6f97", 2.0: "#c8553d"}
+#: Label weight, group weight, table set anew → colour and name.
+SERIES = {
+    (1.0, 1.0, True): ("#2a6f97", "label 1, group 1"),
+    (1.0, 1.0, False): ("#89c2d9", "the same, table of away weight 1"),
+    (2.0, 1.0, True): ("#c8553d", "label 2, group 1"),
+    (1.0, 0.0, False): ("#588157", "label 1, no group gradient"),
+}
 
 
 def draw(body: dict[str, Any]) -> None:
-    """Draw AUROC against each panel's measure, a line a label weight, with the away weights beside the points."""
+    """Draw AUROC against each panel's measure, with the away weights beside the points."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = "fairsynth"
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 3.6), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 4.0), sharey=True, layout="constrained")
     points = [line for line in body["lines"] if "sensitive_weight" in line]
     for axis, (key, title) in zip(axes, PANELS, strict=True):
-        for label_weight, colour in COLOURS.items():
-            own = [p for p in points if p["label_weight"] == label_weight]
+        for kind, (colour, name) in SERIES.items():
+            own = [p for p in points if (p["label_weight"], p["group_weight"], p["recalibrated"]) == kind]
             own.sort(key=lambda p: p["sensitive_weight"])
             axis.plot(
-                [p[key] for p in own], [p["auroc"] for p in own], "o-", color=colour, markersize=4,
-                label=f"label weight {label_weight:g}",
+                [p[key] for p in own], [p["auroc"] for p in own], "o-", color=colour, markersize=4, label=name
             )  # fmt: skip
             for p in own:
                 axis.annotate(
@@ -45,9 +50,10 @@ def draw(body: dict[str, Any]) -> None:
         axis.tick_params(labelsize=8)
     axes[0].set_ylabel("AUROC of later models", fontsize=9)
     axes[0].invert_xaxis()
-    axes[-1].legend(fontsize=8, loc="lower right", title="numbers: away weight", title_fontsize=7)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=False)
     figure.suptitle(
-        f"FADE in the row on {body['dataset']}, {', '.join(body['sensitive'])}: what the two weights buy",
+        f"FADE in the row on {body['dataset']}, {', '.join(body['sensitive'])}: what the weights buy (numbers: away weight)",
         fontsize=10,
     )
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
