@@ -53,7 +53,8 @@ def draw(body: dict[str, Any]) -> None:
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=False)
     figure.suptitle(
-        f"FADE in the row on {body['dataset']}, {', '.join(body['sensitive'])}: what the weights buy (numbers: away weight)",
+        f"FADE in the row on {body['dataset']}, {', '.join(body['sensitive'])}: what the weights buy "
+        "(numbers: away weight)",
         fontsize=10,
     )
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
