@@ -37,7 +37,7 @@ def main() -> None:
         one.add_argument("--steps", type=int)
         one.add_argument("--space", default="latent")
         one.add_argument("--rows", type=int, default=10_000)
-        one.add_argument("--models", nargs="*", default=["fairvae", "fair-trees"])
+        one.add_argument("--models", nargs="*", default=["fairvae", "fair-trees", "fade"])
     fair = what.add_parser("mitigators", help="every mitigator once, on the published split")
     fair.add_argument("dataset", nargs="?", default="adult")
     fair.add_argument("--sensitive", action="append")
