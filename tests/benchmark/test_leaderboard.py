@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -261,3 +262,73 @@ def test_the_page_is_whole_and_links_to_the_reports(folder: Path, tmp_path: Path
     assert f'href="../out/reports/{link.key}.html"' in elsewhere
     with pytest.raises(SettingsError, match="ending"):
         write(board, tmp_path / "board.pdf")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    selenium = pytest.importorskip("selenium", reason="Selenium is not installed: pip install selenium")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if selenium is None or chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = chromium
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"):
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    session.set_script_timeout(60)
+    yield session
+    session.quit()
+
+
+SHOWN = (
+    "return [...document.querySelectorAll('#board tbody tr')]"
+    ".filter((r) => !r.hidden).map((r) => r.cells[1].textContent.trim())"
+)
+
+
+def test_the_page_sorts_filters_and_draws(folder: Path, browser: Any) -> None:
+    board = read_leaderboard(folder)
+    browser.get(write(board, folder / "board.html").as_uri())
+    drawn = browser.execute_async_script(
+        "const done = arguments[0]; fairsynthReport.drawAll().then(() => { const wait = () => "
+        "fairsynthReport.plots.every((p) => ['drawn', 'failed'].includes(p.dataset.state)) "
+        "? done(fairsynthReport.plots.map((p) => p.dataset.state)) : setTimeout(wait, 50); wait(); })"
+    )
+    assert drawn == ["drawn"]
+
+    def column(name: str) -> None:
+        browser.execute_script(
+            "[...document.querySelectorAll('#board th')].find((h) => h.textContent.startsWith(arguments[0])).click()",
+            name,
+        )
+
+    def shown() -> list[str]:
+        return [text.removeprefix("● ") for text in browser.execute_script(SHOWN)]
+
+    means = {row.label: row.numbers["auroc"].mean for row in board.rows}
+    down = sorted(means, key=lambda label: -means[label])
+    column("AUROC")
+    assert shown() == down
+    column("AUROC")
+    assert shown() == down[::-1]
+    column("Coverage")
+    assert set(shown()[-2:]) == {"reweighing", CONSTANT} or shown()[-1] == CONSTANT
+    for field, value, expected in (
+        ("words", "copy_1", {"copy_1"}),
+        ("words", "", set(means)),
+        ("kind", "mitigator", {"reweighing"}),
+        ("kind", "baseline", {REAL, CONSTANT}),
+    ):
+        browser.execute_script(
+            "const f = document.getElementById(arguments[0]); f.value = arguments[1]; "
+            "f.dispatchEvent(new Event('input', { bubbles: true }))", field, value
+        )  # fmt: skip
+        assert set(shown()) == expected
+    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from fairsynth.benchmark.methods import Method, code_version, method_class, space_of
@@ -57,12 +58,13 @@ class Cell:
     code: str
     limits: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of all that decides the numbers, 64 hexadecimal digits."""
-        body = asdict(self) | {"format": FORMAT}
-        for name in ("dataset", "label", "limits"):
-            del body[name]
+        named = ("dataset", "label", "limits")
+        body = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in named} | {
+            "format": FORMAT
+        }
         text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

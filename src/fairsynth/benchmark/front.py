@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fairsynth.benchmark.leaderboard import Leaderboard, Row, oriented
 
 #: Pictures of so many data sets; the table has them all.
 MOST = 24
+#: Of a picture, in pixels.
+HEIGHT = 400
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,20 @@ def figures(board: Leaderboard) -> list[Figure]:
 
 
 def _figure(board: Leaderboard, dataset: str) -> Figure | None:
-    import plotly.graph_objects as go
-
     from fairsynth.benchmark.render import asked
-    from fairsynth.report.style import CONSTANT, REAL, SYNTHETIC, styled
+    from fairsynth.report.style import CONSTANT, REAL, SYNTHETIC
 
     x, y, z = (board.metric_on(role, dataset) for role in ("fairness", "utility", "fidelity"))
     rows = [row for row in board.of(dataset) if x in row.numbers and y in row.numbers]
     if not any(not row.baseline for row in rows):
         return None
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     edge = _edge(board, rows, x, y)
     if len(edge) > 1:
-        figure.add_scatter(
-            x=[p[0] for p in edge], y=[p[1] for p in edge], mode="lines", hoverinfo="skip", showlegend=False,
-            line={"color": CONSTANT, "dash": "dot", "width": 1.5},
+        line = {"color": CONSTANT, "dash": "dot", "width": 1.5}
+        traces.append(
+            {"type": "scatter", "x": [p[0] for p in edge], "y": [p[1] for p in edge], "mode": "lines",
+             "hoverinfo": "skip", "showlegend": False, "line": line}
         )  # fmt: skip
     groups = (
         ("generators", [r for r in rows if r.kind == "generator"], "circle", SYNTHETIC[0]),
@@ -69,41 +71,56 @@ def _figure(board: Leaderboard, dataset: str) -> Figure | None:
     for name, some, symbol, color in groups:
         if not some:
             continue
-        figure.add_scatter(
-            x=[r.numbers[x].mean for r in some],
-            y=[r.numbers[y].mean for r in some],
-            error_x=_error(some, x, color),
-            error_y=_error(some, y, color),
-            mode="markers+text" if few and name in ("generators", "mitigators") else "markers",
-            text=[r.label for r in some],
-            textposition=[_side(i) for i in range(len(some))],
-            textfont={"size": 11},
-            name=name,
-            marker={
-                "symbol": [symbol if r.front or r.baseline else f"{symbol}-open" for r in some],
-                "color": color,
-                "size": 11,
-                "line": {"width": 2, "color": color},
-            },
-            customdata=[
-                [
-                    f"{r.label} {asked(r.criterion, r.strength)}".strip(),
-                    _told(r, z),
-                    "yes" if r.front else "no",
-                ]
-                for r in some
-            ],
-            hovertemplate=f"%{{customdata[0]}}<br>{x} %{{x:.3f}}<br>{y} %{{y:.3f}}<br>{z} %{{customdata[1]}}"
-            "<br>on the front: %{customdata[2]}<extra></extra>",
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [r.numbers[x].mean for r in some],
+                "y": [r.numbers[y].mean for r in some],
+                "error_x": _error(some, x, color, few),
+                "error_y": _error(some, y, color, few),
+                "mode": "markers+text" if few and name in ("generators", "mitigators") else "markers",
+                "text": [r.label for r in some],
+                "textposition": [_side(i) for i in range(len(some))],
+                "textfont": {"size": 11},
+                "name": name,
+                "marker": {
+                    "symbol": [symbol if r.front or r.baseline else f"{symbol}-open" for r in some],
+                    "color": color,
+                    "size": 11,
+                    "line": {"width": 2, "color": color},
+                },
+                "customdata": [
+                    [
+                        f"{r.label} {asked(r.criterion, r.strength)}".strip(),
+                        _told(r, z),
+                        "yes" if r.front else "no",
+                    ]
+                    for r in some
+                ],
+                "hovertemplate": f"%{{customdata[0]}}<br>{x} %{{x:.3f}}<br>{y} %{{y:.3f}}<br>{z} %{{customdata[1]}}"
+                "<br>on the front: %{customdata[2]}<extra></extra>",
+            }
         )
-    styled(figure, height=400, xaxis={"title": board.head(x)}, yaxis={"title": board.head(y)})
+    layout = json.loads(_layout())
+    for axis, metric in (("xaxis", x), ("yaxis", y)):
+        layout[axis]["title"] = {"text": board.head(metric)}
     caption = (
-        f"{board.head(x)} against {board.head(y)}, means over seeds with standard deviations. Filled marks are on the "
-        f"front: no other method beats them on {x}, {y} and {z} at once. The dotted line joins the best of the two "
-        "that are drawn."
+        f"{board.head(x)} against {board.head(y)}, means over seeds, with standard deviations where few methods are "
+        f"drawn. Filled marks are on the front: no other method beats them on {x}, {y} and {z} at once. The dotted "
+        "line joins the best of the two that are drawn."
     )
-    safe = json.dumps(json.loads(figure.to_json()), ensure_ascii=True).replace("<", "\\u003c")
-    return Figure(dataset, caption, safe, 400)
+    safe = json.dumps({"data": traces, "layout": layout}, ensure_ascii=True).replace("<", "\\u003c")
+    return Figure(dataset, caption, safe, HEIGHT)
+
+
+@cache
+def _layout() -> str:
+    """Return the look of all pictures of the project, as JSON; Plotly's own objects would be made for each anew."""
+    import plotly.graph_objects as go
+
+    from fairsynth.report.style import styled
+
+    return json.dumps(json.loads(styled(go.Figure(), height=HEIGHT).to_json())["layout"])
 
 
 def _edge(board: Leaderboard, rows: list[Row], x: str, y: str) -> list[tuple[float, float]]:
@@ -119,10 +136,10 @@ def _edge(board: Leaderboard, rows: list[Row], x: str, y: str) -> list[tuple[flo
     return sorted((r.numbers[x].mean, r.numbers[y].mean) for r in kept)
 
 
-def _error(rows: list[Row], metric: str, color: str) -> dict[str, Any]:
+def _error(rows: list[Row], metric: str, color: str, visible: bool) -> dict[str, Any]:
     return {
         "type": "data", "array": [r.numbers[metric].std or 0.0 for r in rows], "thickness": 1, "width": 3,
-        "color": color,
+        "color": color, "visible": visible,
     }  # fmt: skip
 
 

@@ -73,23 +73,23 @@ def _seeds(row: Row) -> str:
 
 # ---------------------------------------------------------------------- terminal
 def terminal(board: Leaderboard) -> list[RichTable]:
-    """Return one Rich table for each data set, and one of the ranks."""
+    """Return one Rich table for each data set, and one of the ranks; costs are left to the page, which has room."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    tables = []
+    tables, columns = [], [column for column in board.columns if column not in COSTS]
     for dataset in board.datasets:
         table = RichTable(title=f"{board.name}: {dataset}", title_justify="left")
         table.add_column("method", no_wrap=True)
         table.add_column("asked", no_wrap=True)
-        for column in board.columns:
+        for column in columns:
             table.add_column(board.head(column), justify="right", no_wrap=True)
         table.add_column("seeds", justify="right")
         rows = board.of(dataset)
         for i, row in enumerate(rows):
             style = "dim" if row.baseline else ""
             name = Text(f"{'● ' if row.front else '  '}{row.label}", style)
-            cells = [_cell(board, row, column, style) for column in board.columns]
+            cells = [_cell(board, row, column, style) for column in columns]
             last = i + 1 < len(rows) and rows[i + 1].baseline and not row.baseline
             table.add_row(
                 name,

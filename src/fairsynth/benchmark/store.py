@@ -21,7 +21,7 @@ import secrets
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,9 +206,9 @@ class Store:
                              schema={"key": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64})  # fmt: skip
         valid = kept.join(fresh, on=["key", "size", "mtime_ns"], how="semi", nulls_equal=True)
         have = set(valid["key"].unique().to_list())
-        rows = list(self._rows(sorted(set(seen) - have), seen))
-        changed = bool(rows) or valid.height != kept.height
-        frame = pl.concat([valid, pl.DataFrame(rows, schema=_schema(), orient="row")]) if rows else valid
+        rows = self._read(sorted(set(seen) - have), seen)
+        changed = rows.height > 0 or valid.height != kept.height
+        frame = pl.concat([valid, rows]) if rows.height else valid
         if changed and self.folder.is_dir():
             with atomic_path(self.parquet) as part:
                 frame.write_parquet(part)
@@ -237,16 +237,39 @@ class Store:
             return empty  # it is made of the JSON files and can be made again
         return found if found.schema == empty.schema else empty
 
-    def _rows(self, keys: Iterable[str], seen: Mapping[str, tuple[int, int]]) -> Iterator[tuple[Any, ...]]:
+    def _read(self, keys: Iterable[str], seen: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
+        """Return the rows of some cells, from their JSON files."""
+        import polars as pl
+
+        heads: list[list[Any]] = [[] for _ in CELL_FIELDS]
+        columns: list[list[Any]] = [[] for _ in SCORE_FIELDS]
+        lengths: list[int] = []
         for key in keys:
             body = self.result(key)
             if body is None:
                 continue
-            took = body.get("seconds", {})
+            took, scores = body.get("seconds", {}), body.get("scores") or [[None] * len(SCORE_FIELDS)]
             told = (took.get("total"), took.get("fit"), body.get("memory_mb"))
             head = (key, body["status"], body.get("reason"), *told, *seen[key])
-            for score in body.get("scores") or [[None] * len(SCORE_FIELDS)]:
-                yield (*head, *score)
+            for values, value in zip(heads, head, strict=True):
+                values.append(value)
+            for values, some in zip(columns, zip(*scores, strict=True), strict=True):
+                values.extend(some)
+            lengths.append(len(scores))
+        schema = _schema()
+        cells = pl.DataFrame(
+            dict(zip(CELL_FIELDS, heads, strict=True)), schema={n: schema[n] for n in CELL_FIELDS}
+        )
+        scores_of = pl.DataFrame(
+            dict(zip(SCORE_FIELDS, columns, strict=True)),
+            schema={n: schema[n] for n in SCORE_FIELDS},
+            strict=False,
+        )
+        which = pl.Series(range(len(lengths)), dtype=pl.UInt32)
+        repeated = which.to_frame("i").select(
+            pl.col("i").repeat_by(pl.Series(lengths, dtype=pl.UInt32)).explode()
+        )
+        return pl.concat([cells[repeated["i"].drop_nulls()], scores_of], how="horizontal")
 
 
 def _schema() -> dict[str, Any]:
