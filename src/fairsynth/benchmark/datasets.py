@@ -131,6 +131,8 @@ def _files(dataset: Dataset) -> list[Path] | None:
             return None
         return [Path(text) for text in named if text is not None]
     folder = os.environ.get("FAIRSYNTH_DATA")
+    if dataset.name.endswith(".toml") or (folder and (Path(folder) / f"{dataset.name}.toml").is_file()):
+        return None  # it names files, which may change without it
     place = Path(folder) / dataset.name if folder else None
     if place is not None and place.is_dir():
         return sorted(file for file in place.iterdir() if file.is_file())
