@@ -492,6 +492,18 @@ def test_methods_are_listed_with_their_settings() -> None:
     assert "fairvae" in told("models", "fairvaee")
 
 
+def test_a_broken_method_of_another_package_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from fairsynth.generators import registry
+
+    broken = EntryPoint("broken", "no_such_package_at_all:Method", registry.ENTRY_POINTS)
+    monkeypatch.setattr(registry, "_foreign", lambda: [broken])
+    shown = " ".join(run("models").stdout.split())
+    assert "fairvae" in shown and "broken" in shown and "ModuleNotFoundError" in shown
+    assert "cannot be imported" in told("models", "broken")
+
+
 def test_bad_input_to_fit_is_named_and_leaves_nothing(people: Path, tmp_path: Path) -> None:
     train, out = people / "train.csv", tmp_path / "x.fairsynth"
     roles = ["--target", "hired", "--favorable", "yes", "--sensitive", "sex"]

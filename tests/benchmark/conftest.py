@@ -84,7 +84,8 @@ wrong = outside_of_fairsynth:wrong
 """
 
 
-@pytest.fixture(scope="session")
+# For one module: other tests list what is installed, and one of these methods is broken by intent.
+@pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Install a package as pip would: a module, and metadata with entry points."""
     folder = tmp_path_factory.mktemp("outside")
@@ -96,6 +97,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
+    sys.modules.pop("outside_of_fairsynth", None)
 
 
 @pytest.fixture(scope="session")

@@ -284,7 +284,11 @@ def models(
     for heading in columns:
         table.add_column(heading, overflow="fold")
     for known in list_generators():
-        can = get_generator_class(known).capabilities
+        try:
+            can = get_generator_class(known).capabilities
+        except SettingsError as error:  # one package that is broken must not hide the others
+            table.add_row(known, escape(str(error)))
+            continue
         table.add_row(
             known,
             f"{can.title}\n[dim]{can.paper}{'' if can.installed else escape(_NOT_INSTALLED)}[/dim]",

@@ -44,14 +44,22 @@ def get_generator_class(name: str) -> type[Generator]:
     Raises
     ------
     SettingsError
-        If there is no method of that name; the message lists those there are.
+        If there is no method of that name (the message lists those there are), or another package names one that
+        cannot be imported.
     """
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
     for point in _foreign():
         if point.name == name:
-            return point.load()
+            try:
+                return point.load()
+            except Exception as error:  # another package's code may do anything
+                package = point.dist.name if point.dist is not None else point.value
+                raise SettingsError(
+                    f"method {name!r} of the package {package} cannot be imported: {type(error).__name__}: {error}. "
+                    "Mend that package, or remove it."
+                ) from error
     raise SettingsError(f"there is no method {name!r}; there are {', '.join(list_generators())}.")
 
 
