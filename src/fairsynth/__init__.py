@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fairsynth.data.biased import BiasedWorld, make_biased
     from fairsynth.data.catalog import load_dataset
+    from fairsynth.data.images import ImageSet, load_images
     from fairsynth.data.schema import Schema
     from fairsynth.data.table import Table
     from fairsynth.evaluation.evaluate import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "FairTrees",
     "FairVAE",
     "Fairness",
+    "ImageSet",
     "LatentDistillation",
     "PlainVAE",
     "PreFair",
@@ -55,6 +57,7 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "load_generator",
+    "load_images",
     "make_biased",
 ]
 
@@ -70,6 +73,7 @@ _HOME = {
     "FairTrees": "fairsynth.generators.fair_trees",
     "FairVAE": "fairsynth.generators.fairvae",
     "Fairness": "fairsynth.fairness",
+    "ImageSet": "fairsynth.data.images",
     "LatentDistillation": "fairsynth.generators.latent_distillation",
     "PlainVAE": "fairsynth.generators.plain_vae",
     "PreFair": "fairsynth.generators.prefair",
@@ -79,6 +83,7 @@ _HOME = {
     "evaluate": "fairsynth.evaluation.evaluate",
     "load_dataset": "fairsynth.data.catalog",
     "load_generator": "fairsynth.generators.base",
+    "load_images": "fairsynth.data.images",
     "make_biased": "fairsynth.data.biased",
 }
 
