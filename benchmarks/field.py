@@ -31,8 +31,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fldgm-wgan-gp": ("fldgm", {"kind": "wgan-gp"}),
     "fldgm-lsgan": ("fldgm", {"kind": "lsgan"}),
 }
-#: Shorter fits than the default on the large tables, kept in every file and told in the table: the published code of these
-#: runs for hours there. On small tables the defaults stand.
+#: Shorter fits than the default on the large tables, kept in every file and told in the table: the published code
+#: of these runs for hours there. On small tables the defaults stand.
 SETTINGS: dict[str, dict[str, Any]] = {
     "ctgan": {"epochs": 30},
     "tvae": {"epochs": 30},
