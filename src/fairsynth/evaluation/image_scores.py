@@ -209,6 +209,12 @@ def score_composition(context: ImageContext) -> None:
                 "table_fairness", "group_share", float(share), source=source, attribute=s,
                 group=images.levels[g], n=round(share * len(images)),
             )  # fmt: skip
+        of_classes = np.bincount(images.labels, minlength=len(images.classes)) / len(images)
+        for c, share in enumerate(of_classes):
+            context.add(
+                "table_fairness", "class_share", float(share), source=source, label=images.classes[c],
+                n=round(share * len(images)),
+            )  # fmt: skip
     for name, images in context.others.items():
         seen_label = probabilities_of(context.reader, images, "label").argmax(axis=1)
         seen_group = probabilities_of(context.reader, images, "sensitive").argmax(axis=1)
@@ -439,19 +445,19 @@ def score_reliance(context: ImageContext) -> None:
             pixels = chosen.read(kept)
             result = attribution.exchange(decide, pixels, chosen.read(donors[kept]))
             weights = context.rng("exchange").poisson(1.0, size=(DRAWS, result.n)).astype(np.float64)
-            for what, value, flips, effect in (
-                ("colour", result.colour_flip, result.colour_flips, result.colour_effect),
-                ("shape", result.shape_flip, result.shape_flips, result.shape_effect),
+            for what, spelled, value, flips, effect in (
+                ("colour", "color", result.colour_flip, result.colour_flips, result.colour_effect),
+                ("shape", "shape", result.shape_flip, result.shape_flips, result.shape_effect),
             ):
                 sampled = (weights @ flips) / np.maximum(weights.sum(axis=1), 1)
                 context.add(
                     "explanation", f"{what}_flip_rate", value, interval=fairness.interval(sampled),
-                    n=result.n, note=f"{what} alone exchanged with a test image of another class and group", **where,
+                    n=result.n, note=f"{spelled} alone exchanged with a test image of another class and group", **where,
                 )  # fmt: skip
                 context.add("explanation", f"{what}_effect", effect, n=result.n, **where)
             context.add(
                 "explanation", "colour_reliance", result.reliance, n=result.n,
-                note="flips by colour over flips by colour or shape", **where,
+                note="changed by color, over changed by color or by shape", **where,
             )  # fmt: skip
             found[source] = (index[kept], index[donors[kept]], result)
         for name, switched in context.switched.items():
