@@ -44,25 +44,12 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None, *, threads: int, datasets: Sequence[Dataset]) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependencyError("the engine ray needs Ray: pip install fairsynth[ray]") from error
-        self._ray = ray
+        self._ray, self._own = connect(address, "the engine ray")
         self._threads = threads
         self._datasets = {d.name: d for d in datasets}
         self._tables: dict[str, Any] = {}
         self._running: dict[Any, Task] = {}
-        self._own = not ray.is_initialized()
-        if self._own:
-            quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-            if address is None:
-                quiet["include_dashboard"] = False
-            try:
-                ray.init(address=address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise SettingsError(f"the Ray cluster {address or ''} cannot be reached: {error}") from error
-        self._remote = ray.remote(max_retries=LOSSES)(_on_node)
+        self._remote = self._ray.remote(max_retries=LOSSES)(_on_node)
 
     def free(self, limits: dict[str, Any]) -> bool:
         """Say whether the cluster could take one more cell."""
@@ -116,6 +103,46 @@ class RayEngine:
         self._running.clear()
         if self._own:
             self._ray.shutdown()
+
+
+def connect(address: str | None, what: str) -> tuple[Any, bool]:
+    """Join a Ray cluster, or go on in the one that this process has joined.
+
+    Parameters
+    ----------
+    address : str or None
+        Of the cluster; by default what ``RAY_ADDRESS`` says, the cluster of this machine, or a new one on it.
+    what : str
+        What needs it, for messages.
+
+    Returns
+    -------
+    ray : module
+        Ray itself.
+    own : bool
+        Whether it was joined here, and is to be left by who called.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Ray is not installed.
+    SettingsError
+        If the cluster cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(f"{what} needs Ray: pip install fairsynth[ray]") from error
+    if ray.is_initialized():
+        return ray, False
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if address is None:
+        quiet["include_dashboard"] = False
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"the Ray cluster {address or ''} cannot be reached: {error}") from error
+    return ray, True
 
 
 def _portable(request: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -33,7 +34,13 @@ def sample(
     model: ModelArgument,
     n: Annotated[int, typer.Option("-n", "--rows", metavar="N", min=1, help="How many rows.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="A .parquet, .csv or .csv.gz file.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="A .parquet, .csv or .csv.gz file; or DIR/ for Parquet files in it.",
+        ),
     ],
     seed: SeedOption = 0,
     where: Annotated[
@@ -59,11 +66,56 @@ def sample(
     ] = None,
     metadata: CroissantOption = None,
     about: AboutOption = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="ENGINE", help="For DIR/: local (processes) or ray (a cluster)."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="For DIR/: of the Ray cluster.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", min=1, help="For DIR/: processes. [default: one for each core]"),
+    ] = None,
+    partition_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--partition-rows", metavar="N", min=1, help="For DIR/: rows of a file. [default: a million]"
+        ),
+    ] = None,
 ) -> None:
-    """Write synthetic rows to a file, as many as wanted: memory does not grow with their number."""
+    """Write synthetic rows to a file, as many as wanted: memory does not grow with their number.
+
+    With a folder as OUT (DIR/) rows are drawn by several processes, or a Ray cluster, into one Parquet file for each
+    million; killed in the middle, the same command goes on, and finished files are not drawn again.
+    """
+    options = {"engine": engine, "address": address, "jobs": jobs, "partition_rows": partition_rows}
+    given = {name: value for name, value in options.items() if value is not None}
+    if output.endswith(("/", os.sep)) or (given and not output.endswith(SUFFIXES)):
+        if metadata is not None:
+            raise SettingsError("--croissant describes one file; write one, or leave it out.")
+        _sample_folder(model, Path(output), n, seed, where, _mix(mix), target_mix, given)
+        return
+    if given:
+        name = min(given).replace("_", "-")
+        raise SettingsError(f"--{name} is for a folder of files; write -o {Path(output).stem}/ for one.")
+    _sample_file(model, Path(output), n, seed, where, _mix(mix), target_mix, metadata, about)
+
+
+def _sample_file(
+    model: Path,
+    output: Path,
+    n: int,
+    seed: int,
+    where: list[str] | None,
+    mix: Mix,
+    target_mix: list[str] | None,
+    metadata: Path | None,
+    about: Path | None,
+) -> None:
     if not output.name.endswith(SUFFIXES):
         raise SettingsError(
-            f"-o {output}: the name must end in {', '.join(SUFFIXES)}, which says the format."
+            f"-o {output}: the name must end in {', '.join(SUFFIXES)}, which says the format; or in / for a folder."
         )
     writable(output)
     if metadata is not None:
@@ -80,7 +132,7 @@ def sample(
             n,
             seed=seed,
             where=condition(where, generator.schema_) or None,
-            sensitive=_mix(mix),
+            sensitive=mix,
             target_mix=label_mix(target_mix, generator.schema_),
             progress=progress,
         )
@@ -88,6 +140,38 @@ def sample(
     note(f"Wrote {output}: {n:,} rows in {took:.1f} s.")
     if metadata is not None:
         write_metadata(generator.schema_, output, metadata, said)
+
+
+def _sample_folder(
+    model: Path,
+    output: Path,
+    n: int,
+    seed: int,
+    where: list[str] | None,
+    mix: Mix,
+    target_mix: list[str] | None,
+    options: dict[str, Any],
+) -> None:
+    from fairsynth.generators.base import load_generator
+    from fairsynth.partitions import sample_partitions
+
+    schema = load_generator(model).schema_
+    began = time.monotonic()
+    with progress_bar() as progress:
+        done = sample_partitions(
+            model,
+            output,
+            n,
+            seed=seed,
+            where=condition(where, schema) or None,
+            sensitive=mix,
+            target_mix=label_mix(target_mix, schema),
+            progress=progress,
+            **options,
+        )
+    there = f"; {done.kept} of them were there" if done.kept else ""
+    took = time.monotonic() - began
+    note(f"Wrote {output}/: {n:,} rows in {len(done.files)} files{there}, in {took:.1f} s.")
 
 
 def condition(given: list[str] | None, schema: Schema) -> dict[str, Any]:

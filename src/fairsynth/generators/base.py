@@ -364,8 +364,13 @@ class Generator(BaseEstimator, ABC):
         sensitive: Mix,
         target_mix: Mapping[Any, float] | None = None,
         finish: Any = None,
+        only: range | None = None,
+        workers: int | None = None,
     ) -> Iterating[Any, None, None]:
-        """Draw block after block on all cores, in order; each block has chance of its own."""
+        """Draw block after block on all cores, in order; each block has chance of its own.
+
+        `only` names the blocks that are drawn, all by default, and `workers` how many are drawn at a time.
+        """
         self._fitted()
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise SettingsError(f"n={n!r}: ask for a whole number of rows, at least 1.")
@@ -403,11 +408,12 @@ class Generator(BaseEstimator, ABC):
 
         from fairsynth.nn.threads import threads
 
-        workers = min(len(sizes), _cores())
+        wanted = range(len(sizes)) if only is None else only
+        workers = max(1, min(len(wanted), workers or _cores()))
         waiting: deque[Future[Any]] = deque()
         with threads(1), ThreadPoolExecutor(workers) as pool:
             try:
-                for index in range(len(sizes)):
+                for index in wanted:
                     waiting.append(pool.submit(block, index))
                     if len(waiting) > 2 * workers:
                         yield waiting.popleft().result()
@@ -572,8 +578,12 @@ def refuse_unsaved(method: type[Generator]) -> None:
         )
 
 
-def load_generator(path: str | os.PathLike[str]) -> Generator:
-    """Read any generator from its file.
+def load_generator(path: str | os.PathLike[str]) -> Any:
+    """Read any generator from its file, of tables or of images.
+
+    Returns
+    -------
+    Generator or ImageGenerator
 
     Raises
     ------
@@ -582,7 +592,12 @@ def load_generator(path: str | os.PathLike[str]) -> Generator:
     """
     from fairsynth import bundle
 
-    return generator_from(bundle.read(path))
+    content = bundle.read(path)
+    if content.manifest.get("kind") == "image-generator":
+        from fairsynth.generators.images.base import image_generator_from
+
+        return image_generator_from(content)
+    return generator_from(content)
 
 
 def generator_from(content: Bundle) -> Generator:
