@@ -9,6 +9,6 @@ from __future__ import annotations
 from fairsynth.cli.app import app, main
 
 # The modules register their commands on `app`, in the order in which the help lists them.
-from fairsynth.cli import tables, datasets, learn, release, judge, benchmark, demo  # isort: skip
+from fairsynth.cli import tables, datasets, learn, release, judge, images, benchmark, demo  # isort: skip
 
-__all__ = ["app", "benchmark", "datasets", "demo", "judge", "learn", "main", "release", "tables"]
+__all__ = ["app", "benchmark", "datasets", "demo", "images", "judge", "learn", "main", "release", "tables"]

@@ -66,12 +66,13 @@ def _globals(
     state.quiet, state.debug = quiet, debug
 
 
-def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command whose errors are told in one line.
+def command(name: str, *, to: typer.Typer | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a command whose errors are told in one line, with the application or with one of its parts.
 
     What fairsynth raises on purpose, and what the operating system refuses, ends with exit status
     2 and a message; a defect with 1; Ctrl-C with 130. With ``--debug`` the traceback is shown.
     """
+    full = name if to is None else f"{to.info.name} {name}"
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -91,11 +92,11 @@ def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 first = (str(error).splitlines() or ["no message"])[0]
                 fail(
                     f"{type(error).__name__}: {first}. This is a defect of fairsynth; "
-                    f"`fairsynth --debug {name} …` shows where.",
+                    f"`fairsynth --debug {full} …` shows where.",
                     EXIT_DEFECT,
                 )
 
-        app.command(name)(guarded)
+        (app if to is None else to).command(name)(guarded)
         return guarded
 
     return register

@@ -25,9 +25,18 @@ def demo(
     dataset: Annotated[
         str, typer.Option("--dataset", metavar="NAME", help="A data set of `fairsynth datasets`.")
     ] = DATASET,
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="Do it on images: handwritten digits in colors that give them away."),
+    ] = False,
     seed: SeedOption = 0,
 ) -> None:
     """Do the whole job on a real table: fit, export, distil without data, sample, judge, report."""
+    if images:
+        from fairsynth.cli.images import DEMO, demo_images
+
+        demo_images(output, DEMO if dataset == DATASET else dataset, seed)
+        return
     from fairsynth.data.catalog import load_dataset
     from fairsynth.generators.fair4free import Fair4Free
     from fairsynth.generators.registry import DEFAULT_GENERATOR, get_generator_class

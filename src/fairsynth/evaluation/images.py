@@ -34,7 +34,7 @@ HEADLINES: tuple[tuple[str, str, bool], ...] = (
     ("dpr_class_mean", "DPR, mean over classes", True),
     ("eod_class_mean", "EOD, mean over classes", True),
     ("label_dependence_seen", "Label and group go together", False),
-    ("colour_flip_rate", "Decisions changed by colour alone", False),
+    ("colour_flip_rate", "Decisions changed by color alone", False),
     ("shape_flip_rate", "Decisions changed by shape alone", False),
     ("density", "Density", True),
     ("coverage", "Coverage", True),

@@ -253,10 +253,10 @@ def _glance(found: Findings) -> list[NumberTable]:
 def _sections(found: Findings, judged: Verdict, shown: Shown) -> list[ImageSection]:
     s = found.main_attribute or "the sensitive attribute"
     plain = "the plain test set"
-    parity = (
-        ("dpr", "dpd", "eor", "eod", "equal_opportunity_ratio", "equal_opportunity_difference")
+    first, more = (
+        (("dpr", "eor"), ("dpd", "eod", "equal_opportunity_ratio", "equal_opportunity_difference"))
         if found.meta.get("favorable")
-        else ("dpr_class_mean", "eod_class_mean", "dpr", "eor", "eod")
+        else (("dpr_class_mean", "eod_class_mean"), ("dpr", "dpd", "eor", "eod", "eor_class_mean"))
     )
     fair = ImageSection(
         "fair",
@@ -284,9 +284,7 @@ def _sections(found: Findings, judged: Verdict, shown: Shown) -> list[ImageSecti
                 f"By {s}",
                 tables=_table(
                     found,
-                    _whole(
-                        found, "worst_group_accuracy", "accuracy_gap", "accuracy_gap_beyond_chance", *parity
-                    ),
+                    _whole(found, "worst_group_accuracy", "accuracy_gap_beyond_chance", *first),
                     f"Fairness by {s}",
                     plain=plain,
                 ),
@@ -296,10 +294,23 @@ def _sections(found: Findings, judged: Verdict, shown: Shown) -> list[ImageSecti
                 "Who and what is in the images, before any classifier.",
                 tables=_table(
                     found,
-                    _whole(found, "label_dependence", "label_dependence_seen", "sensitive_read"),
+                    [
+                        x
+                        for x in _whole(
+                            found, "label_dependence", "label_dependence_seen", "label_read", "sensitive_read"
+                        )
+                        if x.column is None
+                    ],
                     "Label and group in the set itself",
                     plain="",
                 ),
+            ),
+            ImageBlock(
+                f"All numbers by {s}",
+                tables=_table(
+                    found, _whole(found, "accuracy_gap", *more), f"Further numbers by {s}", plain=plain
+                ),
+                folded=True,
             ),
             ImageBlock(
                 "Group by group",
@@ -358,7 +369,7 @@ def _sections(found: Findings, judged: Verdict, shown: Shown) -> list[ImageSecti
                     found,
                     _whole(
                         found, "density", "coverage", "knn_precision", "knn_recall", "fid", "fid_infinity", "kid",
-                        "label_read", "composition_distance",
+                        "composition_distance",
                     ),
                     "Likeness",
                     plain="the training images",
