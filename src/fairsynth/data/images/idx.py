@@ -63,7 +63,9 @@ def read_idx(path: str | os.PathLike[str], dimensions: tuple[int, ...]) -> np.nd
         raise DataError(f"{place}: the file cannot be read to its end ({error}); get it again.") from error
 
 
-def _header(stream: IO[bytes], path: Path, dimensions: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+def _header(
+    stream: IO[bytes] | gzip.GzipFile, path: Path, dimensions: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _UBYTE or head[3] not in dimensions:
         raise DataError(

@@ -2,9 +2,9 @@
 
 The colours follow the convention of Colored MNIST (Kim et al., "Learning Not to Learn", CVPR 2019; Nam et al.,
 "Learning from Failure", NeurIPS 2020; used by FLDGM, ECAI 2023): each class has a colour of its own, and in training a
-digit has the colour of its class with a given probability. There the shade is drawn from a Gaussian around each colour; here
-there are ten plain colours, another of which is drawn uniformly otherwise, so that one number says how closely colour
-and digit go together.
+digit has the colour of its class with a given probability. There the shade is drawn from a Gaussian around each
+colour; here there are ten plain colours, another of which is drawn uniformly otherwise, so that one number says how
+closely colour and digit go together.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ def load_images(
         ``"celeba"``, ``"fairface"``: the publishers' files, in a folder that the user has (`celeba`, `fairface`).
         A ``.npz`` file, or a folder with ``images.csv``.
     split : {"train", "test", "decorrelated", "reversed"}
-        Of the digits: ``"train"``; ``"test"``: the published test digits in colours by the same law; ``"decorrelated"``:
-        the same test digits in colours drawn uniformly; ``"reversed"``: the same test digits, where a digit has, with
-        probability `correlation`, the colour of *another* class, half the classes further on, else one of the others
-        uniformly. (In the papers the colour of the test digits is drawn uniformly, which is ``"decorrelated"`` here;
-        reversing it is the harder question.) Of faces: ``"train"``, ``"valid"`` and ``"test"``, as far as published.
+        Of the digits: ``"train"``; ``"test"``: the published test digits in colours by the same law;
+        ``"decorrelated"``: the same test digits in colours drawn uniformly; ``"reversed"``: the same test digits, where
+        a digit has, with probability `correlation`, the colour of *another* class, half the classes further on, else
+        one of the others uniformly. (In the papers the colour of the test digits is drawn uniformly, which is
+        ``"decorrelated"`` here; reversing it is the harder question.) Of faces: ``"train"``, ``"valid"`` and
+        ``"test"``, as far as published.
     correlation : float, default=0.95
         Probability that a digit has its colour, from 0 to 1.
     folder : path, optional

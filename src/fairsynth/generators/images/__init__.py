@@ -1,0 +1,1 @@
+"""Generators of images: the same systems as of tables, behind the same calls."""
