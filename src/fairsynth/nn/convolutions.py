@@ -66,7 +66,7 @@ def halved(size: Size, layers: int) -> list[Size]:
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Images and their groups to the mean and log variance of a Gaussian over the latent.
+    """Images, their groups and perhaps their labels to the mean and log variance of a Gaussian over the latent.
 
     Parameters
     ----------
@@ -80,30 +80,42 @@ class ConvolutionalEncoder(nn.Module):
         Width of the layer after the convolutions; 0 for none.
     latent_dim : int
         Dimensions of the latent.
+    classes : int
+        How many labels there are, if the encoder is told the label; else 0.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], groups: int, channels: Sequence[int], hidden: int, latent_dim: int
+        self,
+        shape: tuple[int, int, int],
+        groups: int,
+        channels: Sequence[int],
+        hidden: int,
+        latent_dim: int,
+        classes: int = 0,
     ) -> None:
         super().__init__()
+        self.classes = classes
         sizes = halved(shape[:2], len(channels))
         self.layers = nn.ModuleList(
             nn.Conv2d(n_in, n_out, 4, stride=2, padding=1) for n_in, n_out in pairwise([shape[2], *channels])
         )
         self.modulations = nn.ModuleList(Modulation(groups, n) for n in channels)
-        flat = channels[-1] * sizes[-1][0] * sizes[-1][1]
+        flat = channels[-1] * sizes[-1][0] * sizes[-1][1] + classes
         self.last = (
             nn.Sequential(nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent_dim))
             if hidden
             else nn.Linear(flat, 2 * latent_dim)
         )
 
-    def forward(self, images: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance, each ``(n, latent_dim)``, of images and groups int64 ``(n,)``."""
+    def forward(self, images: Tensor, groups: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance, each ``(n, latent_dim)``, of images, groups and labels int64 ``(n,)``."""
         x = images - 0.5
         for layer, modulation in zip(self.layers, self.modulations, strict=True):
             x = torch.relu(modulation(layer(x), groups))
-        mean, log_var = self.last(x.flatten(1)).chunk(2, dim=1)
+        flat = x.flatten(1)
+        if self.classes:
+            flat = torch.cat([flat, nn.functional.one_hot(labels, self.classes).to(flat.dtype)], dim=1)
+        mean, log_var = self.last(flat).chunk(2, dim=1)
         # Beyond these bounds a variance means "certain" or "unknown" already, and gradients explode.
         return mean, log_var.clamp(-10.0, 4.0)
 

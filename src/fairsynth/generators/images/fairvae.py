@@ -67,6 +67,7 @@ PAPER: dict[str, Any] = {
     "reconstruction": "bernoulli",
     "label_weight": 1.0,
     "balance": 0.0,
+    "see_label": False,
     "batch_size": 2048,
     "learning_rate": 1e-3,
     "constant_rate": True,
@@ -105,6 +106,9 @@ class FairVAE(LatentImageGenerator):
         Distance covariance with Székely's weight, or FairDisCo's.
     penalty_weight : float
         Its weight at full strength.
+    see_label : bool
+        Whether the encoder is told the label, as that of tables is: then the latent need not find it by the shape, and
+        the decoder can rely on it.
     beta : float
         Weight of the KL divergence.
     label_weight : float
@@ -152,6 +156,7 @@ class FairVAE(LatentImageGenerator):
         reconstruction: Literal["gaussian", "bernoulli"] = "gaussian",
         penalty: Literal["energy", "density"] = "energy",
         penalty_weight: float = 50.0,
+        see_label: bool = True,
         beta: float = 1.0,
         label_weight: float = 20.0,
         balance: float = 0.5,
@@ -174,6 +179,7 @@ class FairVAE(LatentImageGenerator):
         self.reconstruction = reconstruction
         self.penalty = penalty
         self.penalty_weight = penalty_weight
+        self.see_label = see_label
         self.beta = beta
         self.label_weight = label_weight
         self.balance = balance
@@ -252,6 +258,7 @@ class FairVAE(LatentImageGenerator):
                 channels=self._setting("channels") or widths(shape, WIDTHS),
                 decoder_channels=self._setting("decoder_channels") or widths(shape, DECODER_WIDTHS)[::-1],
                 hidden=self._setting("hidden"),
+                see_label=self._setting("see_label"),
                 decoder_hidden=self._setting("decoder_hidden"),
             ),
         )
@@ -266,7 +273,7 @@ class FairVAE(LatentImageGenerator):
             if part.start == part.stop:  # everything learns from the images as they come
                 part = slice(0, len(rows))
             x, groups = data.pixels(chosen), data.groups[chosen]
-            mean, log_var = net.encoder(x, groups)
+            mean, log_var = net.encoder(x, groups, data.labels[chosen])
             codes = reparameterise(mean, log_var, generator)
             logits = net.pictures.decoder(codes, groups)
             pixels = x[0].numel()
@@ -337,7 +344,7 @@ class ImageNetwork(nn.Module):
         Height, width and channels of an image.
     classes, groups : int
         How many there are.
-    latent_dim, channels, decoder_channels, hidden, decoder_hidden
+    latent_dim, channels, decoder_channels, hidden, decoder_hidden, see_label
         As of `FairVAE`.
     """
 
@@ -352,9 +359,12 @@ class ImageNetwork(nn.Module):
         decoder_channels: tuple[int, ...],
         hidden: int,
         decoder_hidden: int,
+        see_label: bool,
     ) -> None:
         super().__init__()
-        self.encoder = ConvolutionalEncoder(shape, groups, channels, hidden, latent_dim)
+        self.encoder = ConvolutionalEncoder(
+            shape, groups, channels, hidden, latent_dim, classes if see_label else 0
+        )
         self.pictures = LatentPictures(
             shape, classes, groups, latent_dim=latent_dim, channels=decoder_channels, hidden=decoder_hidden
         )
@@ -372,11 +382,10 @@ def widths(shape: Shape, table: tuple[int, ...]) -> tuple[int, ...]:
 def image_law(encoder: nn.Module, images: ImageSet, components: int, seed: int) -> LatentLaw:
     """Fit the law of the latent, a mixture a label, to one draw from the posterior of every image."""
     generator = torch.Generator().manual_seed(seed)
-    codes = np.empty((len(images), 0), dtype=np.float32)
     parts = []
     with torch.no_grad():
         for rows, pixels in images.batches(512):
-            mean, log_var = encoder(to_float(torch.from_numpy(pixels)), torch.from_numpy(images.groups[rows]))
+            mean, log_var = encoder(*encoded(images, rows, pixels))
             parts.append(reparameterise(mean, log_var, generator).numpy())
     codes = np.concatenate(parts)
     return LatentLaw.fit(codes, images.labels, len(images.classes), components=components, seed=seed)
@@ -398,8 +407,11 @@ def latent_means(encoder: nn.Module, images: ImageSet, shape: Shape, levels: tup
             f"{', '.join(levels)}."
         )
     with torch.inference_mode(), threads(1):
-        parts = [
-            encoder(to_float(torch.from_numpy(pixels)), torch.from_numpy(images.groups[rows]))[0]
-            for rows, pixels in images.batches(512)
-        ]
+        parts = [encoder(*encoded(images, rows, pixels))[0] for rows, pixels in images.batches(512)]
     return torch.cat(parts).numpy()
+
+
+def encoded(images: ImageSet, rows: np.ndarray, pixels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what an encoder takes of a batch: images, groups and labels."""
+    groups, labels = torch.from_numpy(images.groups[rows]), torch.from_numpy(images.labels[rows])
+    return to_float(torch.from_numpy(pixels)), groups, labels

@@ -26,7 +26,7 @@ from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.fldgm import CRITIC_RATES, CRITIC_STEPS, MAX_LEVELS, PAPER, RATES
 from fairsynth.generators.images.base import image_fingerprint
-from fairsynth.generators.images.fairvae import FairVAE
+from fairsynth.generators.images.fairvae import FairVAE, encoded
 from fairsynth.generators.images.latent_distillation import fingerprint_of, teacher_of
 from fairsynth.generators.images.latent_images import (
     LatentImageGenerator,
@@ -36,7 +36,6 @@ from fairsynth.generators.images.latent_images import (
     pictures_of,
 )
 from fairsynth.generators.settings import check_settings
-from fairsynth.nn.convolutions import to_float
 from fairsynth.nn.ddpm import CHUNK, Averaged, Diffusion, VelocityNetwork
 from fairsynth.nn.gan import (
     leaky_perceptron,
@@ -293,7 +292,7 @@ class ImageCodes:
     Parameters
     ----------
     encoder : nn.Module
-        Images and groups to mean and log variance.
+        Images, groups and labels to mean and log variance.
     images : ImageSet
         The images.
     seed : int
@@ -313,10 +312,7 @@ class ImageCodes:
     def __init__(self, encoder: nn.Module, images: ImageSet, seed: int) -> None:
         self.labels, self.groups = torch.from_numpy(images.labels), torch.from_numpy(images.groups)
         self.n_classes = len(images.classes)
-        parts = [
-            encoder(to_float(torch.from_numpy(pixels)), self.groups[torch.from_numpy(rows)])
-            for rows, pixels in images.batches(512)
-        ]
+        parts = [encoder(*encoded(images, rows, pixels)) for rows, pixels in images.batches(512)]
         self._means, self._log_vars = (torch.cat(list(side)) for side in zip(*parts, strict=True))
         codes = reparameterise(self._means, self._log_vars, torch.Generator().manual_seed(seed))
         self.mean, self.scale = codes.mean(0), codes.std(0).clamp_min(1e-6)

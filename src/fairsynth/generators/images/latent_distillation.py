@@ -1,9 +1,10 @@
 """LatentDistillation for images: a smaller encoder distilled from the teacher's, with the images at hand.
 
-arXiv 2408.10755: the teacher is frozen; a smaller encoder E'(x, s) learns in latent space from a *quality loss* between
-z and z' and a KL *utility loss*; the teacher's decoder is shared (abstract). The forms of the losses are ours, as for
-tables: squared error between posterior means, KL between the posteriors, tau^2 KL between the label heads' outputs, on
-the law at which the teacher learned. Images are decoded from the law of the distilled latent.
+arXiv 2408.10755: the teacher is frozen; a smaller encoder E'(x, s), which is here told y as the teacher's is, learns in
+latent space from a *quality loss* between z and z' and a KL *utility loss*; the teacher's decoder is shared (abstract).
+The forms of the losses are ours, as for tables: squared error between posterior means, KL between the posteriors,
+tau^2 KL between the label heads' outputs, on the law at which the teacher learned. Images are decoded from the law of
+the distilled latent.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class LatentDistillation(LatentImageGenerator):
         kept = None
         if checkpoint is not None:
             kept = Checkpoint(checkpoint, image_fingerprint(self, images) + fingerprint_of(teacher))
-        student = self._student(images.shape, len(images.levels), teacher.latent_dim_)
+        student = self._student(images.shape, len(images.levels), len(images.classes), teacher.latent_dim_)
         refuse_large(student, teacher)
         n = len(images)
         batch = min(self.batch_size, max(32, n // 8))
@@ -146,10 +147,12 @@ class LatentDistillation(LatentImageGenerator):
         self.net_ = DistilledImages(student, teacher.net_.pictures)
         self.label_law_, self.fairness = teacher.label_law_, teacher.fairness
 
-    def _student(self, shape: tuple[int, int, int], groups: int, latent_dim: int) -> ConvolutionalEncoder:
+    def _student(
+        self, shape: tuple[int, int, int], groups: int, classes: int, latent_dim: int
+    ) -> ConvolutionalEncoder:
         channels = self.channels or widths(shape, WIDTHS)
         return build(
-            self.seed, lambda: ConvolutionalEncoder(shape, groups, channels, self.hidden, latent_dim)
+            self.seed, lambda: ConvolutionalEncoder(shape, groups, channels, self.hidden, latent_dim, classes)
         )
 
     def _loss(self, student: nn.Module, teacher: FairVAE, data: TrainingImages) -> Any:
@@ -159,11 +162,11 @@ class LatentDistillation(LatentImageGenerator):
 
         def loss(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             chosen, _ = data.chosen(rows, generator)
-            x, groups = data.pixels(chosen), data.groups[chosen]
+            x, groups, labels = data.pixels(chosen), data.groups[chosen], data.labels[chosen]
             with torch.no_grad():
-                mean, log_var = encoder(x, groups)
+                mean, log_var = encoder(x, groups, labels)
                 wanted = (head(mean) / tau).log_softmax(1)
-            own_mean, own_log_var = student(x, groups)
+            own_mean, own_log_var = student(x, groups, labels)
             squared = (mean - own_mean).square()
             posterior = 0.5 * (
                 (own_log_var - log_var).exp() + squared / log_var.exp() - 1 - own_log_var + log_var
@@ -206,7 +209,9 @@ class LatentDistillation(LatentImageGenerator):
 
         def make() -> DistilledImages:
             pictures = pictures_of(settings, self.shape_, classes, groups)
-            return DistilledImages(self._student(self.shape_, groups, settings["latent_dim"]), pictures)
+            return DistilledImages(
+                self._student(self.shape_, groups, classes, settings["latent_dim"]), pictures
+            )
 
         self.net_ = restore(make, own_tensors(tensors), content.path)
         self.law_ = read_law(tensors, classes, settings["latent_dim"])
