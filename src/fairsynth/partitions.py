@@ -392,7 +392,8 @@ class _Ray:
             remote = ray.remote(num_cpus=1, max_retries=LOSSES)(_on_node)
             content = ray.put(self.model.read_bytes())
             with tempfile.NamedTemporaryFile(dir=self.place, prefix=".shared-") as mark:
-                queue, running = list(reversed(tasks)), {}
+                queue = list(reversed(tasks))
+                running: dict[Any, _Task] = {}
                 while queue or running:
                     room = max(1, int(ray.cluster_resources().get("CPU", 1))) + _AHEAD
                     while queue and len(running) < room:

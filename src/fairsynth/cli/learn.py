@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,7 +84,8 @@ def fit(
 ) -> None:
     """Learn a fair generator from a table.
 
-    Killed in the middle, the same command goes on from where it was.
+    Killed in the middle, the same command goes on from where it was. Started by torchrun, several processes train one
+    network together.
     """
     writable(output)
     method, chosen = _method(model, settings, criterion, strength, seed)
@@ -101,12 +103,44 @@ def fit(
     )
     began = time.monotonic()
     generator = method(**chosen)
+    if launched():
+        _fit_together(generator, opened, output, checkpoint)
+        return
     with _checkpoint(output, checkpoint) as folder:
         with progress_bar() as progress:
             generator.fit(opened, progress=progress, checkpoint=folder)
         generator.save(output)
     took = time.monotonic() - began
     note(f"Wrote {output}: {method.__name__} learned from {len(opened):,} rows in {took:.0f} s.")
+
+
+def launched() -> bool:
+    """Whether torchrun started this process as one of several; known without PyTorch."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1" and "MASTER_ADDR" in os.environ
+
+
+def _fit_together(generator: Any, opened: Any, output: Path, checkpoint: Path | None) -> None:
+    """Train with the other processes; the first of them writes, and says what is to be said."""
+    from fairsynth.nn.parallel import joined
+
+    began = time.monotonic()
+    first = os.environ["RANK"] == "0"
+    kept = _checkpoint(output, checkpoint) if first else nullcontext(_checkpoint_of(output, checkpoint))
+    shown: Any = progress_bar() if first else nullcontext()
+    # In this order: the folder of the checkpoint goes when all have left.
+    with kept as folder, joined() as team, shown as progress:
+        generator.fit(opened, progress=progress, checkpoint=folder)
+        if first:
+            generator.save(output)
+    if not first:
+        return
+    took = time.monotonic() - began
+    note(
+        f"Wrote {output}: {type(generator).__name__} learned from {len(opened):,} rows in {took:.0f} s, "
+        f"{team.size} processes together."
+    )
+    if not team.steps:
+        note(f"{generator.name} trains no network: every process did the whole work, and one is as fast.")
 
 
 def _method(
@@ -165,10 +199,14 @@ def distill(
     note(f"Wrote {output}: distilled from {teacher} alone in {time.monotonic() - began:.0f} s.")
 
 
+def _checkpoint_of(output: Path, given: Path | None) -> Path:
+    return given if given is not None else output.with_name(output.name + ".checkpoint")
+
+
 @contextmanager
 def _checkpoint(output: Path, given: Path | None) -> Iterator[Path]:
     """Lend the folder that a fit resumes from; the one beside the model goes when the model stands."""
-    folder = given if given is not None else output.with_name(output.name + ".checkpoint")
+    folder = _checkpoint_of(output, given)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         note(f"A checkpoint lies in {folder}: if it is of this same work, the work goes on from there.")

@@ -111,7 +111,7 @@ def _sample_file(
     mix: Mix,
     target_mix: list[str] | None,
     metadata: Path | None,
-    about: Path | None,
+    about: list[str] | None,
 ) -> None:
     if not output.name.endswith(SUFFIXES):
         raise SettingsError(

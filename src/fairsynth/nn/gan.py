@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from fairsynth.nn import training
+from fairsynth.nn.parallel import team
 from fairsynth.nn.training import Checkpoint, Loss, Plan, load_parameters
 from fairsynth.progress import Progress, Step
 
@@ -253,6 +254,8 @@ def train_gan(
     key = stage.replace(" ", "_")
     course = f"{training._course(plan, n_rows, seed)}, {critic_steps} critic steps"
     done = _resume(checkpoint, key, nets, averaged, course)
+    together = team()
+    together.agree(f"{stage}, {course}, after step {done}", [*making.parameters, *judging.parameters])
     batch = min(plan.batch_size, n_rows)
     a_pass = max(1, n_rows // batch)
     generator = torch.Generator()
@@ -262,7 +265,7 @@ def train_gan(
     critic.train()
     try:
         for step in range(done, plan.steps):
-            generator.manual_seed(training._mixed(seed, step))
+            generator.manual_seed(training._mixed(seed, step, together.rank))
             making.turn(False, plan.rate(step))
             judging.turn(True, plan.rate(step) * critic_rate)
             shown: dict[str, float] = {}
@@ -272,11 +275,11 @@ def train_gan(
                 if epoch != order_of:
                     order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_rows))
                     order_of = epoch
-                rows = order[place * batch : (place + 1) * batch]
-                shown |= judging.step(critic_loss(rows, generator))
+                rows = together.share(order[place * batch : (place + 1) * batch])
+                shown |= judging.step(critic_loss(rows, generator), len(rows))
             making.turn(True, plan.rate(step))
             judging.turn(False, 0.0)
-            shown |= making.step(generator_loss(rows, generator))
+            shown |= making.step(generator_loss(rows, generator), len(rows))
             # Early weights are far away: the average forgets them faster than late ones.
             keep = min(average, (1 + step) / (10 + step))
             with torch.no_grad():
@@ -323,10 +326,11 @@ class _Trained:
         for settings in self.optimiser.param_groups:
             settings["lr"] = rate
 
-    def step(self, told: tuple[Tensor, dict[str, float]]) -> dict[str, float]:
+    def step(self, told: tuple[Tensor, dict[str, float]], rows: int) -> dict[str, float]:
         value, shown = told
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
+        team().average(self.parameters, rows)
         self.optimiser.step()
         return shown
 

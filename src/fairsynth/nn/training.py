@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fairsynth import bundle
 from fairsynth.errors import BundleError, SettingsError
+from fairsynth.nn.parallel import team
 from fairsynth.progress import Progress, Step
 
 #: Seconds between two checkpoints.
@@ -90,6 +91,8 @@ class Checkpoint:
         course : str, optional
             Says which steps the stage takes from start to end; `load` has to be given the same.
         """
+        if not team().first:
+            return  # one of several processes that train together writes for all
         manifest: dict[str, Any] = {"kind": "checkpoint", "fingerprint": self.fingerprint, "step": step}
         if course:
             manifest["course"] = course
@@ -167,6 +170,8 @@ def train(
     key = stage.replace(" ", "_")
     course = _course(plan, n_rows, seed)
     done = _resume(checkpoint, key, course, module, optimiser, parameters)
+    together = team()
+    together.agree(f"{stage}, {course}, after step {done}", parameters)
     batch = min(plan.batch_size, n_rows)
     a_pass = max(1, n_rows // batch)
     generator = torch.Generator()
@@ -178,12 +183,14 @@ def train(
         if epoch != order_of:
             order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_rows))
             order_of = epoch
-        generator.manual_seed(_mixed(seed, step))
+        generator.manual_seed(_mixed(seed, step, together.rank))
         for settings in optimiser.param_groups:
             settings["lr"] = plan.rate(step)
-        value, shown = loss(order[place * batch : (place + 1) * batch], generator)
+        rows = together.share(order[place * batch : (place + 1) * batch])
+        value, shown = loss(rows, generator)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
+        together.average(parameters, len(rows))
         nn.utils.clip_grad_norm_(parameters, 100.0)
         optimiser.step()
         if progress is not None:
@@ -210,8 +217,9 @@ def _course(plan: Plan, n_rows: int, seed: int) -> str:
     )
 
 
-def _mixed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+def _mixed(seed: int, step: int, rank: int = 0) -> int:
+    words = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _state(
