@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+from toys import proxy_frame
+
+from fairsynth.benchmark import datasets
 from fairsynth.benchmark.methods import check
 from fairsynth.benchmark.plan import Objective, parse_plan, read_plan
 from fairsynth.benchmark.toml_lines import line_of, locate, paths
-from fairsynth.errors import SettingsError
+from fairsynth.errors import DataError, SettingsError
 
 HERE = Path("plan.toml")
 
@@ -251,3 +257,61 @@ def test_nothing_that_tomllib_reads_is_without_a_line(top: dict[str, Any], inner
     assert set(paths(document)) <= set(found)
     for key in top:
         assert text.split("\n")[found[(key,)] - 1].startswith(json.dumps(key, ensure_ascii=False))
+
+
+def _by_town(tmp_path: Path, unseen: str) -> Any:
+    frame = proxy_frame(400, 0).with_columns(pl.Series("town", ["x", "y", "z", None] * 100))
+    frame.write_csv(tmp_path / "towns.csv")
+    text = f"""
+models = ["reweighing"]
+[[datasets]]
+name = "without one"
+path = "towns.csv"
+target = "paid"
+favorable = "yes"
+sensitive = "sex"
+domain = "town"
+unseen = "{unseen}"
+"""
+    return parse_plan(text, tmp_path / "plan.toml").datasets[0]
+
+
+def test_an_unseen_domain_is_tested_on_and_not_trained_on(tmp_path: Path) -> None:
+    train, test = datasets.load(_by_town(tmp_path, "y"))
+    whole = parse_plan(
+        'models = ["a"]\n[[datasets]]\nname = "all"\npath = "towns.csv"\ntarget = "paid"\nfavorable = "yes"\n'
+        'sensitive = "sex"\ndomain = "town"\n',
+        tmp_path / "plan.toml",
+    ).datasets[0]
+    all_train, all_test = datasets.load(whole)
+    assert set(train.frame["town"]) == {"x", "z"}  # nor those of whom it is not known
+    assert len(train) == all_train.frame["town"].is_in(["x", "z"]).sum()
+    assert set(test.frame["town"]) == {"y"} and len(test) == (all_test.frame["town"] == "y").sum()
+    with pytest.raises(DataError, match="there are x, y, z"):
+        datasets.load(_by_town(tmp_path, "w"))
+    assert datasets.digest(train, test) != datasets.digest(all_train, all_test)
+
+
+def test_later_models_do_not_see_a_column_of_unseen_values(tmp_path: Path) -> None:
+    train, test = datasets.load(_by_town(tmp_path, "y"))
+    left = datasets.comparable(train, test, train)
+    assert all("town" not in table.schema.names and table.schema.domain is None for table in left)
+    assert left[0].frame.equals(train.frame.drop("town")) and left[1].frame.equals(test.frame.drop("town"))
+    same = datasets.comparable(train, train, train)
+    assert all(table is train for table in same)
+
+
+def test_one_data_set_may_stand_in_a_plan_under_several_names() -> None:
+    two = '[{name = "a", catalog = "adult"}, {name = "b", catalog = "adult"}]'
+    plan = parse_plan(f'models = ["a"]\ndatasets = {two}', HERE)
+    assert [d.catalog for d in plan.datasets] == ["adult", "adult"]
+    with pytest.raises(SettingsError, match="keep one"):
+        parse_plan('models = ["a"]\ndatasets = [{name = "a", catalog = "adult", path = "a.csv"}]', HERE)
+
+
+def test_the_plans_of_the_papers_are_plans() -> None:
+    """Read as they stand; methods and settings, too."""
+    found = sorted((Path(__file__).parents[2] / "benchmarks" / "papers").glob("*.toml"))
+    assert len(found) == 6
+    for path in found:
+        assert check(read_plan(path), path.read_text(), path)

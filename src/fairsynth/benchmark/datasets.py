@@ -25,16 +25,17 @@ def load(dataset: Dataset) -> tuple[Table, Table]:
         If they cannot be read.
     """
     try:
-        return _from_catalog(dataset) if dataset.path is None else _from_file(dataset)
+        train, test = _from_catalog(dataset) if dataset.path is None else _from_file(dataset)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
+    return (train, test) if dataset.unseen is None else _apart(train, test, dataset.unseen)
 
 
 def _from_catalog(dataset: Dataset) -> tuple[Table, Table]:
     from fairsynth.data.catalog import load_dataset
     from fairsynth.data.table import Table
 
-    train, test = load_dataset(dataset.name)
+    train, test = load_dataset(dataset.catalog or dataset.name)
     if dataset.sensitive is None:
         return train, test
     # From the native rows, so that groups are cut and checked as in any table whose roles a person named.
@@ -59,6 +60,45 @@ def _from_file(dataset: Dataset) -> tuple[Table, Table]:
     if dataset.test is not None:
         return table, table.align(dataset.test)
     return table.split(dataset.split, seed=dataset.split_seed)
+
+
+def _apart(train: Table, test: Table, unseen: str) -> tuple[Table, Table]:
+    """Return the train rows of all other domains and the test rows of one.
+
+    Raises
+    ------
+    DataError
+        If there is no domain column, or no such domain.
+    """
+    import polars as pl
+
+    column = train.schema.domain
+    if column is None:
+        raise DataError(f"unseen = {unseen!r}: no column is declared as the domain")
+    levels = train.schema[column].group_names()
+    if unseen not in levels:
+        raise DataError(f"unseen = {unseen!r} is no level of {column!r}; there are {', '.join(levels)}")
+    there = pl.col(column).cast(pl.String) == unseen
+    # A row whose domain is not known may be of the unseen one.
+    return train.replace(train.frame.filter(~there)), test.replace(test.frame.filter(there))
+
+
+def comparable(train: Table, test: Table, synthetic: Table) -> tuple[Table, Table, Table]:
+    """Return the tables without the domain column where no test row is of a domain that was trained on.
+
+    A later model cannot lean on a column of which it has never seen the value.
+    """
+    from fairsynth.data.table import Table
+
+    column = train.schema.domain
+    if column is None or set(train.frame[column].unique()) & set(test.frame[column].unique()):
+        return train, test, synthetic
+    left = tuple(c for c in train.schema.columns if c.name != column)
+    schema = train.schema.revised(columns=left, domain=None)
+    train, test, synthetic = (
+        Table._of(table.frame.select(schema.names), schema) for table in (train, test, synthetic)
+    )
+    return train, test, synthetic
 
 
 def digest(train: Table, test: Table) -> str:
@@ -131,9 +171,10 @@ def _files(dataset: Dataset) -> list[Path] | None:
             return None
         return [Path(text) for text in named if text is not None]
     folder = os.environ.get("FAIRSYNTH_DATA")
-    if dataset.name.endswith(".toml") or (folder and (Path(folder) / f"{dataset.name}.toml").is_file()):
+    name = dataset.catalog or dataset.name
+    if name.endswith(".toml") or (folder and (Path(folder) / f"{name}.toml").is_file()):
         return None  # it names files, which may change without it
-    place = Path(folder) / dataset.name if folder else None
+    place = Path(folder) / name if folder else None
     if place is not None and place.is_dir():
         return sorted(file for file in place.iterdir() if file.is_file())
     # A catalog's own set comes with a version of this code or with a checksum, so that its name says all.

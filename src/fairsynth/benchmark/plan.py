@@ -112,9 +112,15 @@ class Dataset(_Strict):
         As of `fairsynth.Table`. Those of the catalog's data sets are known; `sensitive` may choose others.
     split, split_seed
         Share of the rows that is tested on, and the seed of that choice.
+    catalog : str, optional
+        Name of the catalog, where `name` is to be another one: the same data may stand in a plan several times.
+    unseen : str, optional
+        Level of the domain column that is left out of training, and whose people alone are tested on.
     """
 
     name: Name
+    catalog: Name | None = None
+    unseen: str | None = None
     path: str | None = None
     test: str | None = None
     schema_file: str | None = None
@@ -131,11 +137,13 @@ class Dataset(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Dataset:
         if self.path is None:
-            own = {"name", "sensitive"}
+            own = {"name", "sensitive", "catalog", "unseen"}
             if extra := sorted(self.model_fields_set - own):
                 raise ValueError(
                     f'{extra[0]} is only for a file of one\'s own; give path = "...", or leave it out'
                 )
+        elif self.catalog is not None:
+            raise ValueError("catalog and path are both given; keep one")
         elif self.schema_file is None and (self.target is None or not self.sensitive):
             lacking = "target" if self.target is None else "sensitive"
             raise ValueError(f"a file of one's own needs {lacking} (or a schema_file that has it)")
@@ -467,7 +475,11 @@ def _twice(plan: Plan, mistakes: Mistakes) -> None:
     for key, values in lists:
         for i, value in enumerate(values):
             if value in values[:i]:
-                remedy = "; give one a label" if key == "models" else ""
+                remedies = {
+                    "models": "; give one a label",
+                    "datasets": "; give one another name, and catalog",
+                }
+                remedy = remedies.get(key, "")
                 mistakes.add((key, i), f"{value!r} stands here twice{remedy}")
 
 

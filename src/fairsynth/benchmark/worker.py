@@ -154,6 +154,9 @@ def _generated(
         with stage("sample"):
             synthetic = model.sample_table(len(train), seed=cell.seed)
     with stage("evaluate"):
+        from fairsynth.benchmark.datasets import comparable
+
+        train, test, synthetic = comparable(train, test, synthetic)
         evaluation = evaluate(
             train, test, synthetic, models=cell.downstream, seed=cell.seed, depth=cell.depth, threads=threads,
             generator_info=info,
