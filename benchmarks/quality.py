@@ -60,7 +60,7 @@ def one_seed(
     from pathlib import Path
 
     import fairsynth as fs
-    from fairsynth.generators.registry import get_generator_class
+    from fairsynth.generators.registry import get_generator_class, student_class
 
     began = time.perf_counter()
     fairness = fs.Fairness(criterion, strength)  # type: ignore[arg-type]
@@ -73,7 +73,8 @@ def one_seed(
             path = Path(folder) / "teacher.fairsynth"
             teacher.save(path)
             began = time.perf_counter()
-            student = fs.Fair4Free().distill(path, seed=seed)
+            student: Any = student_class(path)()
+            student.distill(path, seed=seed)
             distilled = time.perf_counter() - began
         tables["student"] = student.sample_table(len(train), seed=seed)
     evaluation = fs.evaluate(train, test, tables, seed=seed, depth=depth)

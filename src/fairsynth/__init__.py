@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fairsynth.evaluation.evaluate import evaluate
     from fairsynth.evaluation.result import Evaluation
     from fairsynth.fairness import Fairness
+    from fairsynth.generators.audited_trees import AuditedTrees
     from fairsynth.generators.base import load_generator
     from fairsynth.generators.decaf import DECAF
     from fairsynth.generators.fade import FADE
@@ -38,6 +39,7 @@ __all__ = [
     "DECAF",
     "FADE",
     "FLDGM",
+    "AuditedTrees",
     "BiasedWorld",
     "Evaluation",
     "Fair4Free",
@@ -70,6 +72,7 @@ _HOME = {
     "Fair4Free": "fairsynth.generators.fair4free",
     "FairGAN": "fairsynth.generators.fairgan",
     "FairTabDDPM": "fairsynth.generators.fair_tabddpm",
+    "AuditedTrees": "fairsynth.generators.audited_trees",
     "FairTrees": "fairsynth.generators.fair_trees",
     "FairVAE": "fairsynth.generators.fairvae",
     "Fairness": "fairsynth.fairness",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,8 +38,7 @@ def demo(
         demo_images(output, DEMO if dataset == DATASET else dataset, seed)
         return
     from fairsynth.data.catalog import load_dataset
-    from fairsynth.generators.fair4free import Fair4Free
-    from fairsynth.generators.registry import DEFAULT_GENERATOR, get_generator_class
+    from fairsynth.generators.registry import DEFAULT_GENERATOR, get_generator_class, student_class
 
     began = time.monotonic()
     files = {
@@ -68,7 +67,8 @@ def demo(
         teacher = get_generator_class(DEFAULT_GENERATOR)(seed=seed).fit(train, progress=progress)
         teacher.save(files["teacher"])
         # The student sees this file and nothing else.
-        student = Fair4Free().distill(files["teacher"], seed=seed, progress=progress)
+        student: Any = student_class(files["teacher"])()
+        student.distill(files["teacher"], seed=seed, progress=progress)
         student.save(files["student"])
         student.sample_to(files["rows"], len(train), seed=seed, progress=progress)
 

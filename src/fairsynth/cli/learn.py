@@ -184,17 +184,18 @@ def distill(
     settings: SetOption = None,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Make a small student from a teacher's file alone, without any data (Fair4Free)."""
-    from fairsynth.generators.fair4free import Fair4Free
+    """Make a small student from a teacher's file alone, without any data."""
+    from fairsynth.generators.registry import student_class
 
     writable(output)
     if output.exists() and teacher.exists() and output.samefile(teacher):
         raise SettingsError(f"{output} is the teacher itself; give the student a file of its own with -o.")
-    chosen = typed_settings(settings, Fair4Free)
+    method: Any = student_class(teacher)
+    chosen = typed_settings(settings, method)
     began = time.monotonic()
     with _checkpoint(output, checkpoint) as folder:
         with progress_bar() as progress:
-            student = Fair4Free(**chosen).distill(teacher, seed=seed, progress=progress, checkpoint=folder)
+            student = method(**chosen).distill(teacher, seed=seed, progress=progress, checkpoint=folder)
         student.save(output)
     note(f"Wrote {output}: distilled from {teacher} alone in {time.monotonic() - began:.0f} s.")
 

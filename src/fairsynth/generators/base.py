@@ -541,7 +541,7 @@ class Generator(BaseEstimator, ABC):
             If it is no such file, or holds another kind of model.
         """
         model = load_generator(path)
-        if not isinstance(model, cls):
+        if not isinstance(model, cls) or model.name != getattr(cls, "name", model.name):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
 

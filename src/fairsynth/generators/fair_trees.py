@@ -18,6 +18,7 @@ groups, a binary target, and parity. Implemented from the description. Ours:
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,6 +56,44 @@ if TYPE_CHECKING:
     from fairsynth.bundle import Bundle
 
 STAGE = "fit trees"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What there is once all trees are learned, before the label is moved.
+
+    Attributes
+    ----------
+    table : Table
+        Rows that were learned from.
+    lines, trees, label
+        As of `FairTrees`.
+    of_rows : list of np.ndarray
+        Lines of the rows, int64 ``(n,)`` each.
+    columns : np.ndarray
+        States ``(columns, n)``.
+    groups : np.ndarray
+        Joint group of every row, int64 ``(n,)``.
+    levels : np.ndarray
+        Group levels of the joint groups, ``(groups, attributes)``.
+    counts : np.ndarray
+        Rows of each group ``(groups,)``.
+    """
+
+    table: Table
+    lines: Lines
+    trees: dict[int, ColumnTree]
+    label: TreeLabel
+    of_rows: list[np.ndarray]
+    columns: np.ndarray
+    groups: np.ndarray
+    levels: np.ndarray
+    counts: np.ndarray
+
+    def favorable(self, rows: Table) -> np.ndarray:
+        """Return which rows have a favorable label, bool ``(n,)``."""
+        part = self.lines.layout.encoder.states[self.lines.layout.target]
+        return self.label.favored[part.encode(rows.frame[part.name])]
 
 
 class FairTrees(Generator):
@@ -98,6 +137,8 @@ class FairTrees(Generator):
     """
 
     fairness: Fairness
+    #: Whether the law of the label of a small table is partly linear.
+    mixed_label: ClassVar[bool] = False
     name: ClassVar[str] = "fair-trees"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="a tree for every column, the label moved near its threshold; seconds on a laptop",
@@ -113,9 +154,9 @@ class FairTrees(Generator):
         calibrate: bool = True,
         reach: float = 4.0,
         min_leaf: int = 20,
-        evidence: float = 2.0,
-        backing: float = 0.5,
-        max_intervals: int = 128,
+        evidence: float = 1.0,
+        backing: float = 0.1,
+        max_intervals: int = 256,
         seed: int = 0,
     ) -> None:
         self.fairness = fairness
@@ -157,10 +198,8 @@ class FairTrees(Generator):
         trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
         joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
         if self._calibrated(label):
-            label = label.with_shifts(
-                self._shifts(table, lines, trees, label, levels, groups, counts, progress),
-                self.fairness.strength,
-            )
+            work = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
+            label = self._made_fair(work, progress)
         if progress is not None:
             total = self._steps(lines)
             progress(Step(STAGE, total, total))
@@ -214,7 +253,7 @@ class FairTrees(Generator):
         else:
             label = learn_label(
                 lines, of_rows, columns[target], groups, n_groups, fairness, reach=reach, seed=self.seed,
-                **settings,  # type: ignore[arg-type]
+                mix=self.mixed_label, **settings,  # type: ignore[arg-type]
             )  # fmt: skip
             if kept is not None:
                 kept.save(STAGE.replace(" ", "_"), at, {**tree_tensors(trees), **label.to_tensors(target)})
@@ -232,37 +271,29 @@ class FairTrees(Generator):
     def _calibrated(self, label: TreeLabel) -> bool:
         return self._may_calibrate() and bool(label.favored.any()) and not label.favored.all()
 
-    def _shifts(
-        self,
-        table: Table,
-        lines: Lines,
-        trees: dict[int, ColumnTree],
-        label: TreeLabel,
-        levels: np.ndarray,
-        groups: np.ndarray,
-        counts: np.ndarray,
-        progress: Progress | None,
-    ) -> np.ndarray:
-        """Find the shifts at full strength, by drawing from this model."""
-        encoder, target = lines.layout.encoder, lines.layout.target
-        n = min(len(table), PROBE_ROWS)
-        before = len(lines.order) + 1
-
-        def draw(shifts: np.ndarray, turn: int) -> Table:
-            rng = np.random.default_rng([self.seed, 7, turn])
-            chosen = rng.choice(len(levels), size=n, p=counts / counts.sum())
-            drawn = _rows(lines, trees, label.with_shifts(shifts, 1.0), levels, chosen, rng)
-            if progress is not None:
-                progress(Step(STAGE, before + turn + 1, self._steps(lines)))
-            return table.replace(encoder.decode(drawn, rng))
-
-        def favorable(rows: Table) -> np.ndarray:
-            part = encoder.states[target]
-            return label.favored[part.encode(rows.frame[part.name])]
-
-        return margin_shift.calibrate(
-            draw, table, groups, len(levels), self.fairness.criterion, favorable=favorable, seed=self.seed
+    def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
+        """Return the label moved as far as the criterion needs, found by drawing from this model."""
+        shifts = margin_shift.calibrate(
+            lambda shifts, turn: self._tried(learned, learned.label.with_shifts(shifts, 1.0), turn, progress),
+            learned.table,
+            learned.groups,
+            len(learned.levels),
+            self.fairness.criterion,
+            favorable=learned.favorable,
+            seed=self.seed,
         )
+        return learned.label.with_shifts(shifts, self.fairness.strength)
+
+    def _tried(self, learned: Learned, label: TreeLabel, turn: int, progress: Progress | None) -> Table:
+        """Draw rows with another label, for one round of a calibration."""
+        rng = np.random.default_rng([self.seed, 7, turn])
+        n = min(len(learned.table), PROBE_ROWS)
+        chosen = rng.choice(len(learned.levels), size=n, p=learned.counts / learned.counts.sum())
+        drawn = rows_of_groups(learned.lines, learned.trees, label, learned.levels, chosen, rng)
+        if progress is not None:
+            done = len(learned.lines.order) + 2 + turn
+            progress(Step(STAGE, done, self._steps(learned.lines)))
+        return learned.table.replace(learned.lines.layout.encoder.decode(drawn, rng))
 
     def _prepare(self, request: Request) -> rejection.Wanted:
         return rejection.prepare(request, self.lines_.layout, self.groups_, "group")
@@ -278,7 +309,7 @@ class FairTrees(Generator):
 
     def _propose(self, cells: rejection.Cells, rng: np.random.Generator) -> np.ndarray:
         assert cells.groups is not None
-        return _rows(self.lines_, self.trees_, self.label_, self.groups_.levels, cells.groups, rng)
+        return rows_of_groups(self.lines_, self.trees_, self.label_, self.groups_.levels, cells.groups, rng)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
         layout = self.lines_.layout
@@ -318,7 +349,8 @@ FROM_DATA = (
      "where": "documents/groups.json"},
     {"what": "which joint groups were seen", "where": "groups.levels"},
     {"what": "share of each label in each group, as drawn", "where": "groups.table"},
-    {"what": "which states of a column are treated alike", "where": "bins.*"},
+    {"what": "which states of a column are treated alike, and which columns tell most of the others",
+     "where": "bins.*"},
     {"what": "trees: which column each layer asks, and which states go where", "where": "tree.*"},
     {"what": "law of each leaf: shares of states among at least `min_leaf` rows, smoothed towards the node above",
      "where": "tree.*"},
@@ -326,7 +358,7 @@ FROM_DATA = (
 )  # fmt: skip
 
 
-def _rows(
+def rows_of_groups(
     lines: Lines,
     trees: dict[int, ColumnTree],
     label: TreeLabel,

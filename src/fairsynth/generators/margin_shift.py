@@ -166,16 +166,33 @@ def _decisions(
     names = probe_columns(real)
     categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
     rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
+    scores = [boosted_decisions(rows, labels, people, categorical, seed)]
+    few = slice(0, LINEAR_ROWS)
+    if labels[few].any() and not labels[few].all():
+        scores.append(linear_decisions(rows, labels, people, categorical))
+    return scores
+
+
+def boosted_decisions(
+    rows: np.ndarray, labels: np.ndarray, people: np.ndarray, categorical: list[int], seed: int
+) -> np.ndarray:
+    """Train boosted trees on rows ``(m, columns)`` and return log odds of a favorable label for people, ``(n,)``."""
     trees = load_lightgbm().LGBMClassifier(
         n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True
     )
     trees.fit(rows, labels, categorical_feature=categorical)
-    scores = [np.asarray(trees.predict(people, raw_score=True), dtype=np.float64)]
+    return np.asarray(trees.predict(people, raw_score=True), dtype=np.float64)
+
+
+def linear_decisions(
+    rows: np.ndarray, labels: np.ndarray, people: np.ndarray, categorical: list[int]
+) -> np.ndarray:
+    """Train a logistic regression on some of the rows and return log odds for people, ``(n,)``."""
     few = slice(0, LINEAR_ROWS)
-    if labels[few].any() and not labels[few].all():
-        linear = _linear(categorical, len(names)).fit(rows[few], labels[few])
-        scores.append(np.asarray(linear.decision_function(people), dtype=np.float64))
-    return scores
+    if labels[few].all() or not labels[few].any():
+        return np.full(len(people), 4.0 if labels[few].all() else -4.0)
+    linear = _linear(categorical, rows.shape[1]).fit(rows[few], labels[few])
+    return np.asarray(linear.decision_function(people), dtype=np.float64)
 
 
 def _linear(categorical: list[int], n_columns: int) -> Any:

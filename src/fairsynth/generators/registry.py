@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ _BUILT_IN: dict[str, str] = {
     "plain-vae": "fairsynth.generators.plain_vae:PlainVAE",
     "fade": "fairsynth.generators.fade:FADE",
     "prefair": "fairsynth.generators.prefair:PreFair",
+    "audited-trees": "fairsynth.generators.audited_trees:AuditedTrees",
     "fair-trees": "fairsynth.generators.fair_trees:FairTrees",
     "decaf": "fairsynth.generators.decaf:DECAF",
     "fairgan": "fairsynth.generators.fairgan:FairGAN",
@@ -61,6 +63,30 @@ def get_generator_class(name: str) -> type[Generator]:
                     "Mend that package, or remove it."
                 ) from error
     raise SettingsError(f"there is no method {name!r}; there are {', '.join(list_generators())}.")
+
+
+def student_class(teacher: str | os.PathLike[str]) -> type[Generator]:
+    """Return the class whose ``distill`` makes a student of a teacher's file.
+
+    Parameters
+    ----------
+    teacher : path
+        A model file.
+
+    Returns
+    -------
+    type
+        `AuditedTrees` for a file of its own, else `Fair4Free`, which says what it cannot distill.
+
+    Raises
+    ------
+    BundleError
+        If the file is no valid model file.
+    """
+    from fairsynth import bundle
+
+    found = bundle.read(teacher).manifest.get("generator")
+    return get_generator_class("audited-trees" if found == "audited-trees" else "fair4free")
 
 
 def _foreign() -> list[EntryPoint]:

@@ -15,11 +15,13 @@ import numpy as np
 from fairsynth.data.encoding import LevelStates, NumberStates
 from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
+from fairsynth.generators.evening import Evening, faded, margins_of
 from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.generators.margin_shift import moved
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
 from fairsynth.trees.bins import Bins
+from fairsynth.trees.linear_scores import learn_mixed
 from fairsynth.trees.scores import PairScores, learn_scores
 
 #: More labels than this have no scores of their own.
@@ -75,6 +77,11 @@ class TreeLabel:
         Law of the label in each group and, in the last line, in all, where parity is a monotone map; else empty.
     order : np.ndarray
         Label states from the lowest value up, a missing one last, int64 ``(labels,)``.
+    evening : Evening or None
+        What is moved in the place of `shifts`, where several kinds of models are audited; labels are then allotted, so
+        that in every stretch of like scores as many are favorable as are expected.
+    bin_shares : tuple of np.ndarray
+        Share of each bin of the parents, where columns are faded; else empty.
     """
 
     kind: Kind
@@ -87,6 +94,24 @@ class TreeLabel:
     label_shifts: np.ndarray
     group_laws: np.ndarray
     order: np.ndarray
+    evening: Evening | None = None
+    bin_shares: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Work out the scores in which columns are faded, once."""
+        variants: list[PairScores] = []
+        which = np.zeros(0, dtype=np.int64)
+        if self.evening is not None and self.scores is not None and self.bin_shares:
+            lines, which = self.evening.variants()
+            variants = [faded(self.scores, line, list(self.bin_shares)) for line in lines]
+        object.__setattr__(self, "_variants", (variants, which))
+
+    def with_evening(
+        self, evening: Evening, strength: float, bin_shares: tuple[np.ndarray, ...]
+    ) -> TreeLabel:
+        """Return the same law moved as an audit says."""
+        shares = bin_shares if evening.faded.any() else ()
+        return replace(self, evening=evening, strength=strength, bin_shares=shares)
 
     def with_shifts(self, shifts: np.ndarray, strength: float) -> TreeLabel:
         """Return the same law moved otherwise."""
@@ -94,21 +119,38 @@ class TreeLabel:
 
     def shares(self, known: list[np.ndarray], groups: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
         """Return the law of the label of every row, or of its being favorable, float64 ``(n, labels)``."""
-        assert self.scores is not None
-        scores = self.scores.scores([known[k] for k in parents], len(groups)).astype(np.float64)
-        shift = self.strength * self.shifts[groups]
+        scores = self._scores([known[k] for k in parents], groups)
         if scores.shape[1] == 1:
             sign = 1.0 if self.kind == "favorable" or self.favored[1] else -1.0
-            second = 1 / (1 + np.exp(-sign * moved(sign * scores[:, 0], shift, self.reach)))
+            second = 1 / (1 + np.exp(-sign * self._moved(sign * scores[:, 0], groups)))
             return np.stack([1 - second, second], axis=1)
         if self.label_shifts.size:
             scores += self.strength * self.label_shifts[groups]
         if self.favored.any() and not self.favored.all():
-            margin = _log_sum(scores[:, self.favored]) - _log_sum(scores[:, ~self.favored])
-            scores[:, self.favored] += (moved(margin, shift, self.reach) - margin)[:, None]
+            margin = margins_of(scores, self.favored)
+            scores[:, self.favored] += (self._moved(margin, groups) - margin)[:, None]
         scores -= scores.max(1, keepdims=True)
         np.exp(scores, out=scores)
         return np.asarray(scores / scores.sum(1, keepdims=True))
+
+    def _moved(self, margins: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        if self.evening is not None:
+            return self.evening.moved(margins, groups, self.strength)
+        return moved(margins, self.strength * self.shifts[groups], self.reach)
+
+    def _scores(self, lines: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
+        """Return scores of rows, with what is faded in their group faded, float64 ``(n, scores)``."""
+        assert self.scores is not None
+        scores = self.scores.scores(lines, len(groups)).astype(np.float64)
+        variants, which = self._variants  # type: ignore[attr-defined]
+        assert self.evening is None or not variants or len(which) == len(self.evening.linear)
+        for at, law in enumerate(variants):
+            rows = np.flatnonzero(which[groups] == at)
+            if not len(rows) or not self.evening.faded[which == at].any():  # type: ignore[union-attr]
+                continue
+            less = law.scores([line[rows] for line in lines], len(rows))
+            scores[rows] += self.strength * (less - scores[rows])
+        return scores
 
     def draw(
         self,
@@ -120,8 +162,12 @@ class TreeLabel:
         """Return a label state for every row, int64 ``(n,)``, given its lines and its joint group."""
         first: list[np.ndarray] = []
         if self.scores is not None:
-            cumulative = np.cumsum(self.shares(known, groups, parents), axis=1)
-            label = (rng.random(len(groups))[:, None] >= cumulative[:, :-1]).sum(1)
+            shares = self.shares(known, groups, parents)
+            if self.evening is not None and shares.shape[1] == 2:
+                label = allotted(shares[:, 1], groups, rng)
+            else:
+                cumulative = np.cumsum(shares, axis=1)
+                label = (rng.random(len(groups))[:, None] >= cumulative[:, :-1]).sum(1)
             if self.tree is None:
                 return label
             first = [label]
@@ -148,6 +194,13 @@ class TreeLabel:
             "label.label_shifts": self.label_shifts,
             "label.group_laws": self.group_laws,
         }
+        if self.evening is not None:
+            tensors |= {
+                "label.linear": self.evening.linear,
+                "label.crossing": self.evening.crossing,
+                "label.faded": self.evening.faded,
+                "label.bin_shares": np.concatenate([*self.bin_shares, np.zeros(0)]),
+            }
         if self.scores is not None:
             tables = [table.ravel() for table in self.scores.tables]
             tensors["label.base"] = self.scores.base
@@ -171,6 +224,7 @@ def learn_label(
     backing: float,
     reach: float,
     seed: int,
+    mix: bool = False,
 ) -> TreeLabel:
     """Learn the law of the label; the shifts of the criterion are set later.
 
@@ -188,6 +242,8 @@ def learn_label(
         What is asked for.
     min_leaf, evidence, backing, reach, seed
         As of `FairTrees`.
+    mix : bool
+        On small tables mix the boosted law with a linear one (`trees.linear_scores`).
 
     Raises
     ------
@@ -208,13 +264,14 @@ def learn_label(
     parents = lines.before(layout.target)
     asked, bins = [of_rows[k] for k in parents], [lines.bins[k] for k in parents]
     scores, tree = None, None
+    learn = learn_mixed if mix else learn_scores
     if kind == "scores":
-        scores = learn_scores(asked, bins, states, n_labels, seed=seed)
+        scores = learn(asked, bins, states, n_labels, seed=seed)
     else:
         first = None
         if kind == "favorable":
             good = fav[states].astype(np.int64)
-            scores = learn_scores(asked, bins, good, 2, seed=seed)
+            scores = learn(asked, bins, good, 2, seed=seed)
             first = (good, FAVORABLE, np.stack([~fav, fav]))
         tree = learn_column(
             lines, of_rows, layout.target, states, min_leaf=min_leaf, evidence=evidence, backing=backing,
@@ -266,6 +323,7 @@ def read_label(
     )
     if not ok or (laws < 0).any() or (laws.size and (np.abs(laws.sum(1) - 1) > 1e-6).any()):
         raise ValueError("the shifts of the label do not fit the groups")
+    evening, bin_shares = _read_evening(tensors, n_groups, sizes_of(lines, parents), reach)
     return TreeLabel(
         kind,
         favored(layout),
@@ -277,7 +335,31 @@ def read_label(
         label_shifts,
         laws,
         _order(layout),
+        evening,
+        bin_shares,
     )
+
+
+def sizes_of(lines: Lines, parents: tuple[int, ...]) -> list[int]:
+    """Return the number of bins of each parent."""
+    return [lines.sizes[k] for k in parents]
+
+
+def _read_evening(
+    tensors: dict[str, np.ndarray], n_groups: int, sizes: list[int], reach: float
+) -> tuple[Evening | None, tuple[np.ndarray, ...]]:
+    if "label.linear" not in tensors:
+        return None, ()
+    linear, crossing, less, flat = (
+        tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded", "bin_shares")
+    )
+    evening = Evening(linear, crossing, less, reach)
+    evening.check(n_groups, len(sizes))
+    if flat.dtype != np.float64 or flat.ndim != 1 or len(flat) != (sum(sizes) if less.any() else 0):
+        raise ValueError("the shares of the bins do not fit the columns")
+    if not np.isfinite(flat).all() or (flat < 0).any():
+        raise ValueError("the shares of the bins are no shares")
+    return evening, tuple(np.split(flat, np.cumsum(sizes)[:-1])) if len(flat) else ()
 
 
 def _read_scores(tensors: dict[str, np.ndarray], sizes: list[int], n_scores: int) -> PairScores:
@@ -306,9 +388,33 @@ def _order(layout: Layout) -> np.ndarray:
     return np.argsort(np.nan_to_num(states.places(), nan=2.0), kind="stable")
 
 
-def _log_sum(scores: np.ndarray) -> np.ndarray:
-    high = scores.max(1)
-    return np.asarray(high + np.log(np.exp(scores - high[:, None]).sum(1)))
+def allotted(shares: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return 0 or 1 for every row, 1 with its share, by systematic sampling along the shares of each group.
+
+    Chance then moves no group's rate by more than a row, nor that of any stretch of like people (Cochran, *Sampling
+    Techniques*, chapter 8).
+
+    Parameters
+    ----------
+    shares : np.ndarray
+        float64 ``(n,)``.
+    groups : np.ndarray
+        int64 ``(n,)``.
+    rng : np.random.Generator
+        Where the row begins.
+
+    Returns
+    -------
+    np.ndarray
+        int64 ``(n,)``.
+    """
+    # Like shares are mixed first, else rows that are alike would always fall together in the order they came in.
+    mixed = rng.permutation(len(shares))
+    order = mixed[np.lexsort((shares[mixed], groups[mixed]))]
+    sums = np.floor(np.cumsum(shares[order]) + rng.random())
+    label = np.empty(len(shares), dtype=np.int64)
+    label[order] = np.diff(sums, prepend=0.0) > 0
+    return label
 
 
 def _parity_of_all(

@@ -7,7 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from fairsynth.trees.bins import Bins
 from fairsynth.trees.layered import LayeredTree
+
+#: Rows that the node above counts as within one bin of an ordered column.
+FINE_ROWS = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,13 @@ def smoothed_shares(
     *,
     weight: float,
     allowed: np.ndarray | None = None,
+    coarse: Bins | None = None,
 ) -> np.ndarray:
     """Return the law of each leaf, drawn towards that of the node it was cut from, and so on up to the root.
+
+    Of an ordered column a leaf of some dozens of people cannot know which of a hundred values is how likely: it would
+    repeat theirs. It learns the law of the bins as told above, and within a bin leans on the node it was cut from
+    by `FINE_ROWS` rows: coarse where it has to be, never a list of people.
 
     Parameters
     ----------
@@ -79,12 +88,16 @@ def smoothed_shares(
         Rows that the node above counts as.
     allowed : np.ndarray, optional
         bool ``(nodes of the first layer, states)``: no state outside of this may come.
+    coarse : Bins, optional
+        Bins of the column's own states; not used together with `allowed`.
 
     Returns
     -------
     np.ndarray
         float32 ``(leaves, states)``.
     """
+    if coarse is not None and allowed is None and coarse.size < n_states:
+        return _two_scales(tree, lines, column, coarse, weight)
     node = np.zeros(len(column), dtype=np.int64)
     law = (np.bincount(column, minlength=n_states) + 1 / n_states)[None] / (len(column) + 1)
     for depth, layer in enumerate(tree.layers):
@@ -108,6 +121,38 @@ def smoothed_shares(
         above_counts = weight * (counts > 0).sum(1, keepdims=True)
         law[cut] = (counts + above_counts * law[cut]) / (counts.sum(1, keepdims=True) + above_counts)
     return law.astype(np.float32)
+
+
+def _two_scales(
+    tree: LayeredTree, lines: list[np.ndarray], column: np.ndarray, bins: Bins, weight: float
+) -> np.ndarray:
+    """Return the law of each leaf as that of bins times that of states within a bin, ``(leaves, states)``."""
+    of_state, n_states = bins.of_state, len(bins.of_state)
+    member = np.zeros((n_states, bins.size))
+    member[np.arange(n_states), of_state] = 1.0
+    root = np.bincount(column, minlength=n_states) + 1 / n_states
+    of_bin = (root @ member / root.sum())[None]
+    within = (root / (root @ member)[of_state])[None]
+    node = np.zeros(len(column), dtype=np.int64)
+    for layer in tree.layers:
+        n_before, n_bins = layer.table.shape
+        n_nodes = int(layer.table.max()) + 1
+        above = np.zeros(n_nodes, dtype=np.int64)
+        above[layer.table.ravel()] = np.repeat(np.arange(n_before), n_bins)
+        node = layer.table.ravel().take(node * n_bins + lines[layer.parent])
+        of_bin, within = of_bin[above], within[above]
+        cut = np.flatnonzero((np.bincount(above, minlength=n_before) > 1)[above])
+        place = np.full(n_nodes, -1, dtype=np.int64)
+        place[cut] = np.arange(len(cut))
+        at = place[node]
+        counts = np.bincount(at[at >= 0] * n_states + column[at >= 0], minlength=len(cut) * n_states)
+        fine = counts.reshape(len(cut), n_states)
+        rough = fine @ member
+        backing = weight * (rough > 0).sum(1, keepdims=True)
+        rows = rough.sum(1, keepdims=True)
+        of_bin[cut] = (rough + backing * of_bin[cut]) / np.maximum(rows + backing, 1e-300)
+        within[cut] = (fine + FINE_ROWS * within[cut]) / (rough + FINE_ROWS)[:, of_state]
+    return np.asarray((of_bin[:, of_state] * within).astype(np.float32))
 
 
 def alias_table(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

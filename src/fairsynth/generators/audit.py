@@ -1,0 +1,203 @@
+"""Finding how far the label of each group is moved, by auditing models trained on drawn rows.
+
+As `calibration` and `margin_shift` do, but with three kinds of models, because they answer to different things
+(`evening`): boosted trees and a forest say where the threshold of a group has to lie, a linear model how
+far the group moves as a whole. Each round draws rows, trains the three, and lets them decide on real people. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from sklearn.ensemble import RandomForestClassifier
+
+from fairsynth.data.table import Table
+from fairsynth.generators.calibration import PROBE_ROWS, as_numbers, probe_columns
+from fairsynth.generators.evening import Evening
+from fairsynth.generators.group_law import MAX_SHIFT
+from fairsynth.generators.margin_shift import boosted_decisions, linear_decisions, to_one_rate
+from fairsynth.metrics.threads import side_by_side
+
+#: Rounds; the last ones are averaged.
+ROUNDS = 6
+AVERAGED = 3
+#: Part of the remaining distance that one round goes.
+PACE = 0.8
+#: The forest of the audit: smaller than that of the evaluation, and on fewer rows.
+TREES = 20
+FOREST_ROWS = 12_000
+#: Log odds tried for a group in one round.
+GRID = np.linspace(-2.0, 2.0, 161)
+#: People of a label whom a group needs for its error rates to be known.
+FEW = 10
+
+
+def audited(
+    draw: Callable[[Evening, int], Table],
+    start: Evening,
+    real: Table,
+    groups: np.ndarray,
+    criterion: str,
+    *,
+    favorable: Callable[[Table], np.ndarray],
+    seed: int,
+) -> Evening:
+    """Return what has to be moved for models of all three kinds to meet the criterion on real people.
+
+    Parameters
+    ----------
+    draw : callable
+        What is moved, and the number of the round, to synthetic rows.
+    start : Evening
+        What to begin with.
+    real : Table
+        People to decide on.
+    groups : np.ndarray
+        Joint group of each of them, int64 ``(n,)``.
+    criterion : str
+        Of `Fairness`.
+    favorable : callable
+        Which rows of a table have a favorable label, bool ``(n,)``.
+    seed : int
+        Choice of the people, and the models'.
+
+    Returns
+    -------
+    Evening
+        Groups too small to tell stay where they began.
+    """
+    rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
+    groups, actual, frame = groups[rows], favorable(real)[rows], real.frame[rows]
+    n_groups = len(start.linear)
+
+    def lacking(scores: np.ndarray) -> np.ndarray:
+        if criterion == "demographic_parity":
+            return to_one_rate(scores, groups, n_groups)
+        return to_own_rates(
+            scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
+        )
+
+    now, tried = start, []
+    for turn in range(ROUNDS):
+        synthetic = draw(now, turn)
+        labels = favorable(synthetic)
+        if labels.all() or not labels.any():
+            break
+        boosted, forest, linear = (
+            lacking(scores) for scores in decisions(synthetic, labels, real, frame, seed)
+        )
+        now = replace(
+            now,
+            crossing=np.clip(now.crossing + PACE * (boosted + forest) / 2, -MAX_SHIFT, MAX_SHIFT),
+            linear=np.clip(now.linear + PACE * linear, -MAX_SHIFT, MAX_SHIFT),
+        )
+        tried.append(now)
+    if not tried:
+        return start
+    last = tried[-AVERAGED:]
+    return replace(
+        now,
+        crossing=np.mean([one.crossing for one in last], axis=0),
+        linear=np.mean([one.linear for one in last], axis=0),
+    )
+
+
+def decisions(
+    synthetic: Table, labels: np.ndarray, real: Table, frame: pl.DataFrame, seed: int
+) -> list[np.ndarray]:
+    """Train the three models on synthetic rows; return their log odds of a favorable label for real people.
+
+    Parameters
+    ----------
+    synthetic : Table
+        Rows.
+    labels : np.ndarray
+        Whether the label of each is favorable, bool ``(m,)``; both must occur.
+    real : Table
+        Whose columns are read.
+    frame : polars.DataFrame
+        The people, ``n`` rows.
+    seed : int
+        Of the models.
+
+    Returns
+    -------
+    list of np.ndarray
+        Of boosted trees, a forest and a linear model, float64 ``(n,)`` each.
+    """
+    names = probe_columns(real)
+    categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
+    rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
+
+    def answer(model: str) -> np.ndarray:
+        if model == "boosted":
+            return boosted_decisions(rows, labels, people, categorical, seed)
+        if model == "forest":
+            return _forest(rows[:FOREST_ROWS], labels[:FOREST_ROWS], people, seed)
+        return linear_decisions(rows, labels, people, categorical)
+
+    return side_by_side(answer, ("linear", "forest", "boosted"), 2)[::-1]
+
+
+def _forest(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int) -> np.ndarray:
+    if labels.all() or not labels.any():
+        return np.full(len(people), 4.0 if labels.all() else -4.0)
+    missing = np.nan_to_num(rows, nan=-1.0), np.nan_to_num(people, nan=-1.0)
+    forest = RandomForestClassifier(TREES, min_samples_leaf=5, random_state=seed, n_jobs=1)
+    share = np.clip(forest.fit(missing[0], labels).predict_proba(missing[1])[:, 1], 0.005, 0.995)
+    return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
+
+
+def to_own_rates(
+    scores: np.ndarray, actual: np.ndarray, groups: np.ndarray, n_groups: int, *, opportunity_only: bool
+) -> np.ndarray:
+    """Return what has to be added to the scores of each group so that a model errs alike in all of them.
+
+    The goal is the geometric mean over groups of the model's own true and false positive rates: equalized odds is
+    judged by ratios, and a model that cannot reach the rates of another one is not drawn there.
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        Log odds ``(n,)``; positive ones are favorable decisions.
+    actual : np.ndarray
+        Whether the label is favorable, bool ``(n,)``.
+    groups : np.ndarray
+        int64 ``(n,)``.
+    n_groups : int
+        Number of groups; those of fewer than `FEW` people of either label get 0.
+    opportunity_only : bool
+        Match the true positive rate only.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``(n_groups,)``.
+    """
+    at_rest = len(GRID) // 2
+    rates: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for group in range(n_groups):
+        own = groups == group
+        good, bad = np.sort(scores[own & actual]), np.sort(scores[own & ~actual])
+        if len(good) >= FEW and len(bad) >= FEW:
+            rates[group] = _log_rate(good), _log_rate(bad)
+    shifts = np.zeros(n_groups)
+    if len(rates) < 2:
+        return shifts
+    goal = np.mean([[true[at_rest], false[at_rest]] for true, false in rates.values()], axis=0)
+    for group, (true, false) in rates.items():
+        gap = np.abs(true - goal[0])
+        if not opportunity_only:
+            gap = np.maximum(gap, np.abs(false - goal[1]))
+        best = np.flatnonzero(gap <= gap.min() + 1e-9)
+        shifts[group] = GRID[best[np.argmin(np.abs(GRID[best]))]]
+    return shifts
+
+
+def _log_rate(scores: np.ndarray) -> np.ndarray:
+    """Return the log share of scores that are positive once each number of the grid is added to them."""
+    chosen = len(scores) - np.searchsorted(scores, -GRID, side="right")
+    return np.asarray(np.log((chosen + 0.5) / (len(scores) + 1)))

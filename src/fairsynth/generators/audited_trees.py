@@ -1,0 +1,258 @@
+"""Audited trees: faithful rows from trees, and a label moved until models of three kinds pass an audit on real people.
+
+The rows are those of `FairTrees`. What is its own, all of it ours:
+
+* the law of the label is moved for each group by two numbers instead of one, since boosted trees and linear models
+  answer to different ones (`evening`), found by auditing a boosted model, a forest and a linear one (`audit`);
+* for criteria on errors, columns that tell one group's labels better than those of others count less there: no pair of
+  thresholds gives equal errors otherwise (`evening.plan`). What counts less, and where thresholds lie, is
+  planned on people whom the law of the label was not learned from;
+* labels are allotted to rows, so that chance moves no group's rate;
+* on small tables the law of the label is a mixture of boosted trees and a logistic regression, by held-back people.
+
+The aim is that someone who knows nothing of fairness trains a plain model on the rows and decides as fairly as a
+threshold for each group would (Hardt, Price and Srebro, 2016), which needs the group at decision time and real rows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from fairsynth.errors import SettingsError
+from fairsynth.fairness import CRITERIA, Fairness
+from fairsynth.generators.audit import audited
+from fairsynth.generators.base import Capabilities, load_generator
+from fairsynth.generators.evening import Evening, Fold, plan
+from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
+from fairsynth.generators.settings import check_seed, check_settings
+from fairsynth.generators.tree_label import TreeLabel
+from fairsynth.generators.tree_rows import learn_column
+from fairsynth.progress import Progress, Step
+from fairsynth.trees.linear_scores import learn_mixed
+
+if TYPE_CHECKING:
+    from fairsynth.generators.tree_rows import Lines
+
+#: People on whom thresholds are planned, and parts they are dealt into.
+PLAN_ROWS = 30_000
+FOLDS = 3
+#: A student has one leaf where its teacher has so many.
+STUDENT_PART = 4
+
+
+class AuditedTrees(FairTrees):
+    """Fair synthetic tables whose models pass an audit: trees for the columns, a label moved for each group.
+
+    Parameters
+    ----------
+    fairness : Fairness
+        Criterion and strength; at strength 0 nothing is moved, which is the honest baseline.
+    reach : float
+        How far beyond the threshold scores of a group are moved, in units of the move; 1,000 and more moves all alike.
+    min_leaf : int
+        Rows in a leaf, at least.
+    evidence : float
+        By how many standard deviations a cut must explain more than chance.
+    backing : float
+        Rows that the node above a leaf counts as, for each state that occurs in the leaf.
+    max_intervals : int
+        Intervals of a number; see `data.encoding`.
+    seed : int
+        Decides everything.
+
+    Attributes
+    ----------
+    group_names_ : tuple of str
+        Joint groups that were seen.
+    rare_groups_ : tuple of str
+        Those of fewer than 30 rows.
+    evening_ : Evening or None
+        What is moved at full strength; None where nothing is.
+    label_law_ : np.ndarray
+        P(y, s) that is expected of drawn rows ``(labels, groups)``.
+
+    Examples
+    --------
+    >>> import fairsynth as fs
+    >>> train, test = fs.load_dataset("loanapp")
+    >>> rows = fs.AuditedTrees(seed=0).fit(train).sample(1_000, seed=0)
+    """
+
+    fairness: Fairness
+    mixed_label: ClassVar[bool] = True
+    name: ClassVar[str] = "audited-trees"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        title="faithful rows from trees; the label moved until plain models pass an audit; seconds on a laptop",
+        paper="ours",
+        criteria=CRITERIA,
+        targets=("binary", "multiclass", "numeric"),
+        teacher=True,
+    )
+
+    def __init__(
+        self,
+        *,
+        fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
+        reach: float = 8.0,
+        min_leaf: int = 15,
+        evidence: float = 1.0,
+        backing: float = 0.1,
+        max_intervals: int = 256,
+        seed: int = 0,
+    ) -> None:
+        self.fairness = fairness
+        self.reach = reach
+        self.min_leaf = min_leaf
+        self.evidence = evidence
+        self.backing = backing
+        self.max_intervals = max_intervals
+        self.seed = seed
+
+    def _check_settings(self) -> None:
+        check_settings(
+            self,
+            whole=("min_leaf", "max_intervals"),
+            from_zero=("evidence", "backing"),
+            above_zero=("reach",),
+        )
+
+    def distill(
+        self,
+        teacher: str | os.PathLike[str],
+        *,
+        seed: int | None = None,
+        rows: int = 100_000,
+        progress: Progress | None = None,
+        checkpoint: Path | str | None = None,
+    ) -> Self:
+        """Learn a student from a teacher's file, and from nothing else.
+
+        The student's trees are grown on rows drawn from the teacher, and have a quarter of its leaves at most; the law
+        of the label, with what was moved in it, is the teacher's. So its shares are of drawn rows, not of people.
+
+        Parameters
+        ----------
+        teacher : path
+            A file that `AuditedTrees.save` or ``fairsynth fit`` wrote.
+        seed : int, optional
+            Taken as the student's seed.
+        rows : int
+            Rows that are drawn to learn from.
+        progress : callable, optional
+            Told of every `Step`.
+        checkpoint : path, optional
+            Taken for the sake of one contract: this takes seconds, and nothing is kept.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        BundleError
+            If the file is no valid model file.
+        SettingsError
+            If it holds another kind of model, or `rows` is no positive number.
+        """
+        self._check_settings()
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise SettingsError(f"rows={rows!r} must be a whole number from 1.")
+        model = load_generator(teacher)
+        if not isinstance(model, AuditedTrees):
+            raise SettingsError(
+                f"{os.fspath(teacher)} holds a {model.name}; AuditedTrees.distill takes a file of audited trees "
+                "(`fairsynth distill` finds the student for every kind of teacher)."
+            )
+        if seed is not None:
+            self.seed = seed
+        check_seed(self.seed)
+        lines = model.lines_
+        drawn = _drawn(model, rows, np.random.default_rng([self.seed, 41]))
+        of_rows = lines.of_states(drawn.T)
+        trees = {}
+        for at, column in enumerate(lines.order):
+            trees[column] = learn_column(
+                lines, of_rows, column, drawn[column], min_leaf=self.min_leaf, evidence=self.evidence,
+                backing=self.backing, rng=np.random.default_rng([self.seed, column]),
+                max_leaves=max(1, model.trees_[column].tree.n_leaves // STUDENT_PART),
+            )  # fmt: skip
+            if progress is not None:
+                progress(Step("distil without data", at + 1, len(lines.order)))
+        self.lines_, self.trees_, self.label_, self.groups_ = lines, trees, model.label_, model.groups_
+        self.group_names_, self.rare_groups_ = model.group_names_, model.rare_groups_
+        self.fairness, self.reach = model.fairness, model.reach
+        self.schema_, self.n_rows_ = model.schema_, model.n_rows_
+        self._name()
+        return self
+
+    def _may_calibrate(self) -> bool:
+        return self.fairness.strength > 0
+
+    def _name(self) -> None:
+        self.evening_, self.label_law_ = self.label_.evening, self.groups_.table
+
+    def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
+        """Return the label moved as the audit says; at other strengths than 1 a part of that."""
+        shares = _bin_shares(learned.lines, learned.of_rows)
+        evening = audited(
+            lambda evening, turn: self._tried(
+                learned, learned.label.with_evening(evening, 1.0, shares), turn, progress
+            ),
+            self._start(learned, shares),
+            learned.table,
+            learned.groups,
+            self.fairness.criterion,
+            favorable=learned.favorable,
+            seed=self.seed,
+        )
+        return learned.label.with_evening(evening, self.fairness.strength, shares)
+
+    def _start(self, learned: Learned, shares: tuple[np.ndarray, ...]) -> Evening:
+        lines, label, criterion = learned.lines, learned.label, self.fairness.criterion
+        parents = lines.before(lines.layout.target)
+        n_groups = len(learned.levels)
+        if criterion == "demographic_parity" or label.scores is None:
+            return Evening.none(n_groups, len(parents), self.reach)
+        rows = np.random.default_rng([self.seed, 17]).permutation(len(learned.groups))[:PLAN_ROWS]
+        known = [learned.of_rows[k][rows] for k in parents]
+        labels = learned.columns[lines.layout.target][rows]
+        actual, n_labels = label.favored[labels], len(label.favored)
+        favored = label.favored
+        if label.kind == "favorable":
+            labels, n_labels, favored = actual.astype(np.int64), 2, np.array([False, True])
+        bins = [lines.bins[k] for k in parents]
+        folds = []
+        for part in range(FOLDS):
+            other = np.arange(len(rows)) % FOLDS == part
+            law = learn_mixed(
+                [line[~other] for line in known], bins, labels[~other], n_labels, seed=self.seed
+            )
+            folds.append(Fold(law, np.flatnonzero(other)))
+        return plan(
+            folds,
+            known,
+            list(shares),
+            actual,
+            favored,
+            learned.groups[rows],
+            n_groups,
+            opportunity_only=criterion == "equal_opportunity",
+            reach=self.reach,
+        )
+
+
+def _drawn(model: AuditedTrees, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw states ``(columns, n)`` from a model."""
+    shares = model.groups_.table.sum(0)
+    groups = rng.choice(len(shares), size=n, p=shares / shares.sum())
+    return rows_of_groups(model.lines_, model.trees_, model.label_, model.groups_.levels, groups, rng)
+
+
+def _bin_shares(lines: Lines, of_rows: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return the share of each bin of what the label's law may ask."""
+    parents = lines.before(lines.layout.target)
+    return tuple(np.bincount(of_rows[k], minlength=lines.sizes[k]) / len(of_rows[k]) for k in parents)

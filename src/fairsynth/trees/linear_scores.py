@@ -1,0 +1,131 @@
+"""A linear law of the label as tables, and how much of it goes into the boosted one.
+
+On a table of some hundred people boosted trees know less of the label than a logistic regression does, and on one of
+ten thousand they know more. Both are sums of tables over columns (`scores.PairScores`), so they can be mixed; how, is
+decided by how well they foretell rows that they did not learn from. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from fairsynth.trees.bins import Bins
+from fairsynth.trees.scores import PairScores, learn_scores
+
+#: Above so many rows the boosted law is taken as it is.
+SMALL_TABLE = 5_000
+FOLDS = 5
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def learn_mixed(
+    lines: Sequence[np.ndarray], bins: Sequence[Bins], labels: np.ndarray, n_labels: int, *, seed: int
+) -> PairScores:
+    """Learn the scores of labels as a mixture of a boosted and a linear law.
+
+    Parameters
+    ----------
+    lines : sequence of np.ndarray
+        Bins of every row, int64 ``(n,)``, by parent.
+    bins : sequence of Bins
+        Of the parents.
+    labels : np.ndarray
+        int64 ``(n,)``.
+    n_labels : int
+        Number of labels.
+    seed : int
+        Of the folds and the boosting.
+
+    Returns
+    -------
+    PairScores
+        The boosted law alone above `SMALL_TABLE` rows, and where a label is too rare for folds.
+    """
+    boosted = learn_scores(lines, bins, labels, n_labels, seed=seed)
+    counts = np.bincount(labels, minlength=n_labels)
+    if len(labels) > SMALL_TABLE or (counts < 2 * FOLDS).any() or not lines:
+        return boosted
+    fold = np.random.default_rng([seed, 31]).permutation(len(labels)) % FOLDS
+    losses = np.zeros(len(WEIGHTS))
+    for part in range(FOLDS):
+        own, other = fold != part, fold == part
+        known = [line[own] for line in lines]
+        laws = (
+            learn_scores(known, bins, labels[own], n_labels, seed=seed),
+            learn_linear(known, bins, labels[own], n_labels),
+        )
+        asked = [line[other] for line in lines]
+        found = [law.scores(asked, int(other.sum())).astype(np.float64) for law in laws]
+        for at, weight in enumerate(WEIGHTS):
+            losses[at] += _log_loss((1 - weight) * found[0] + weight * found[1], labels[other])
+    weight = WEIGHTS[int(np.argmin(losses))]
+    return boosted if weight == 0 else mixed(boosted, learn_linear(lines, bins, labels, n_labels), weight)
+
+
+def learn_linear(
+    lines: Sequence[np.ndarray], bins: Sequence[Bins], labels: np.ndarray, n_labels: int
+) -> PairScores:
+    """Learn a logistic regression on the levels of unordered columns and the ranks of ordered ones.
+
+    Arguments as of `learn_mixed`; every label must occur.
+    """
+    blocks = [_design(line, own) for line, own in zip(lines, bins, strict=True)]
+    matrix = np.concatenate(
+        [block[line] for block, line in zip(blocks, lines, strict=True)] or [np.zeros((len(labels), 1))],
+        axis=1,
+    )
+    center = matrix.mean(0)
+    model = LogisticRegression(max_iter=500).fit(matrix - center, labels)
+    base = np.asarray(model.intercept_, dtype=np.float64)
+    if n_labels > 2 and len(base) != n_labels:
+        raise ValueError("every label must occur")
+    tables, pairs, at = [], [], 0
+    for parent, block in enumerate(blocks):
+        stop = at + block.shape[1]
+        effect = (block - center[at:stop]) @ model.coef_[:, at:stop].T  # (bins, scores)
+        tables.append(np.broadcast_to(effect[:, None], (len(block), *effect.shape)).astype(np.float32))
+        pairs.append((parent, parent))
+        at = stop
+    return PairScores(base, tuple(pairs), tuple(tables))
+
+
+def mixed(one: PairScores, other: PairScores, weight: float) -> PairScores:
+    """Return ``(1 - weight)`` of one sum of tables and `weight` of another.
+
+    Tables of one column are put into a pair that asks it, so that rows take no more time.
+    """
+    pairs = {
+        pair: (1 - weight) * table.astype(np.float64)
+        for pair, table in zip(one.pairs, one.tables, strict=True)
+    }
+    for (a, b), table in zip(other.pairs, other.tables, strict=True):
+        own = weight * table.astype(np.float64)
+        home = next((pair for pair in sorted(pairs) if a in pair), None) if a == b else (a, b)
+        if a == b and home is not None and home != (a, a):
+            effect = np.einsum("iik->ik", own)
+            pairs[home] = pairs[home] + (effect[:, None] if home[0] == a else effect[None])
+        else:
+            pairs[(a, b)] = pairs.get((a, b), 0.0) + own
+    ordered = sorted(pairs)
+    base = (1 - weight) * one.base + weight * other.base
+    return PairScores(base, tuple(ordered), tuple(pairs[pair].astype(np.float32) for pair in ordered))
+
+
+def _design(line: np.ndarray, own: Bins) -> np.ndarray:
+    """Return what stands for each bin: a column for each level, or its place among all rows ``(bins, columns)``."""
+    if not own.ordered:
+        return np.eye(own.size)
+    share = np.bincount(line, minlength=own.size) / len(line)
+    place = np.cumsum(share) - share / 2
+    spread = np.sqrt(max(float(share @ (place - share @ place) ** 2), 1e-12))
+    return np.asarray(((place - share @ place) / spread)[:, None])
+
+
+def _log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
+    if scores.shape[1] == 1:
+        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+    scores = scores - scores.max(1, keepdims=True)
+    return float((np.log(np.exp(scores).sum(1)) - scores[np.arange(len(labels)), labels]).sum())
