@@ -97,10 +97,6 @@ def fit(
 
     writable(output)
     method = get_generator_class(model or DEFAULT_GENERATOR)
-    if method.capabilities.data_free:
-        raise SettingsError(
-            f"{model} learns from a teacher's file alone: `fairsynth images distill TEACHER -o STUDENT`."
-        )
     chosen: dict[str, Any] = {**typed_settings(settings, method), "seed": seed}
     if criterion is not None or strength is not None:
         base = method().fairness or Fairness()
