@@ -58,6 +58,17 @@ def main() -> None:
     whole.add_argument("--budget-seconds", type=float, default=float("inf"), help="begin no cell after that")
     whole.add_argument("--again", action="store_true", help="run cells that are there, too")
     whole.add_argument("--table", action="store_true", help="only write docs/research/field.md")
+    pictures = what.add_parser("images", help="Colored MNIST: every generator of images against its targets")
+    pictures.add_argument("--correlation", type=float, default=0.95)
+    pictures.add_argument("--seeds", type=int, default=1)
+    pictures.add_argument("--images", type=int, help="learn from the first so many only")
+    pictures.add_argument(
+        "--threads", type=int, default=1, help="inside of one operation, while the teacher learns"
+    )
+    pictures.add_argument(
+        "--methods", nargs="*",
+        default=["fairvae", "latent-distillation", "fair4free", "fldgm", "fldgm:wgan-gp", "fldgm:lsgan", "fade"],
+    )  # fmt: skip
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
@@ -113,6 +124,13 @@ def main() -> None:
         measure(
             chosen.dataset, chosen.sensitive or ["sex"], seed=chosen.seed, steps=chosen.steps,
             rows=chosen.rows, space=chosen.space,
+        )  # fmt: skip
+    elif chosen.what == "images":
+        from benchmarks import images
+
+        images.run(
+            correlation=chosen.correlation, seeds=chosen.seeds, methods=chosen.methods, images=chosen.images,
+            threads=chosen.threads,
         )  # fmt: skip
     elif chosen.what == "tables":
         print(tables.all_tables())

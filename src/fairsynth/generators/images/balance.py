@@ -43,8 +43,9 @@ def balanced_weights(
     counts = np.zeros((labels.max() + 1, groups.max() + 1))
     np.add.at(counts, (labels, groups), 1)
     expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / len(labels)
-    ratio = expected / (counts + smoothing)
-    weights = np.minimum(ratio[labels, groups], most)
+    ratio = expected / np.maximum(counts + smoothing, 1e-12)  # cells without an image are never looked up
+    weights = ratio[labels, groups]
+    weights = np.minimum(weights / weights.mean(), most)
     return weights / weights.mean()
 
 

@@ -208,7 +208,7 @@ class FADE(LatentImageGenerator):
         if self.space == "latent":
             teacher = teacher_of(self, images, progress, checkpoint)
             mark += fingerprint_of(teacher) if checkpoint is not None else ""
-            codes = ImageCodes(teacher.net_.encoder, images, self.seed)
+            codes = ImageCodes(teacher.net_.encoder, images, self.seed, by_label=False)
             pictures = teacher.net_.pictures.requires_grad_(False)
             space = CodeSpace(pictures, codes.mean.numpy(), codes.scale.numpy(), codes)
             self.fairness, self.label_law_ = teacher.fairness, teacher.label_law_
@@ -391,7 +391,7 @@ class FADE(LatentImageGenerator):
             raise ValueError("the shares of the groups do not fit their number")
         self.calibration_ = list(content.document("classifiers")["calibration"])
         settings: Any = content.document("decoder") if self.space == "latent" else None
-        scale = read_scale(tensors, settings["latent_dim"]) if settings else None
+        scale = read_scale(tensors, (1, settings["latent_dim"])) if settings else None
 
         def make() -> FadeNetwork:
             pictures = pictures_of(settings, self.shape_, classes, groups) if settings else None

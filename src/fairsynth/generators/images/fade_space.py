@@ -80,7 +80,7 @@ class CodeSpace:
     pictures : LatentPictures
         The autoencoder's head and decoder.
     mean, scale : np.ndarray
-        Of the codes in each dimension, float32 ``(latent,)``.
+        Of the codes in each dimension, float32 ``(1, latent)``.
     codes : ImageCodes, optional
         Those of the real images, while learning.
     """
@@ -89,7 +89,7 @@ class CodeSpace:
         self, pictures: LatentPictures, mean: np.ndarray, scale: np.ndarray, codes: ImageCodes | None = None
     ) -> None:
         self.pictures, self.mean, self.scale, self._codes = pictures, mean, scale, codes
-        self.width = len(scale)
+        self.width = scale.shape[1]
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Return codes of real images, float32 ``(n, width)``."""

@@ -40,6 +40,7 @@ from fairsynth.generators.images.latent_images import (
     pictures_of,
 )
 from fairsynth.generators.settings import check_seed, check_settings
+from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import NoiseEncoder
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
@@ -181,6 +182,7 @@ class Fair4Free(LatentImageGenerator):
             "noise_dim": self.noise_dim or model.latent_dim_,
         }
         student = self._student(settings, len(model.classes_))
+        student.start_at(model.law_)
         refuse_large(student, model)
         kept = None
         if checkpoint is not None:
@@ -217,7 +219,7 @@ class Fair4Free(LatentImageGenerator):
         each = (len(seen), self.per_label)
 
         def loss(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-            real = draw_given(law, labels, generator)
+            real = draw_given(law, labels, generator, teacher.temperature)
             made = student(labels, generator)
             directions = nn.functional.normalize(
                 torch.randn(real.shape[1], self.projections, generator=generator), dim=0
@@ -283,8 +285,13 @@ class LabelledNoise(nn.Module):
         super().__init__()
         self.noise_dim, self.classes = noise_dim, classes
         self.net = NoiseEncoder(noise_dim + classes, hidden, latent_dim, cells)
-        # Where the codes of each label lie is what a student would have to learn first of all.
         self.centre = nn.Embedding(classes, latent_dim)
+
+    @torch.no_grad()
+    def start_at(self, law: LatentLaw) -> None:
+        """Put the centre of each label where its codes are, which a student would else learn first of all."""
+        share = law.weights / np.maximum(law.weights.sum(1, keepdims=True), 1e-300)
+        self.centre.weight.copy_(torch.from_numpy(np.einsum("yk,ykd->yd", share, law.means)))
 
     def forward(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a code of each label int64 ``(n,)``, float32 ``(n, latent_dim)``."""

@@ -124,6 +124,9 @@ class FairVAE(LatentImageGenerator):
         Of AdamW; see `nn.training.Plan`.
     law_components : int
         Gaussians a label in the law of the latent.
+    temperature : float
+        By which the noise within a Gaussian of that law is scaled when images are drawn: below 1 they are cleaner and
+        less varied. It may be changed after `fit`.
     threads : int
         Threads inside of one operation while training. More than one pays only on cores that nothing else uses.
     seed : int
@@ -161,11 +164,12 @@ class FairVAE(LatentImageGenerator):
         label_weight: float = 20.0,
         balance: float = 0.5,
         epochs: float = 12,
-        batch_size: int = 256,
+        batch_size: int = 128,
         learning_rate: float = 2e-3,
         constant_rate: bool = False,
         weight_decay: float = 0.0,
         law_components: int = 12,
+        temperature: float = 1.0,
         threads: int = 1,
         seed: int = 0,
     ) -> None:
@@ -189,6 +193,7 @@ class FairVAE(LatentImageGenerator):
         self.constant_rate = constant_rate
         self.weight_decay = weight_decay
         self.law_components = law_components
+        self.temperature = temperature
         self.threads = threads
         self.seed = seed
 
@@ -207,7 +212,7 @@ class FairVAE(LatentImageGenerator):
             from_zero=(
                 "penalty_weight", "beta", "label_weight", "balance", "weight_decay", "hidden", "decoder_hidden"
             ),
-            above_zero=("epochs", "learning_rate"),
+            above_zero=("epochs", "learning_rate", "temperature"),
             widths=[name for name in ("channels", "decoder_channels") if getattr(self, name) is not None],
         )  # fmt: skip
         for name in ("hidden", "decoder_hidden"):
@@ -300,7 +305,7 @@ class FairVAE(LatentImageGenerator):
         return loss
 
     def _codes(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        return draw_given(self.law_, labels, generator)
+        return draw_given(self.law_, labels, generator, self.temperature)
 
     def latent(self, images: ImageSet) -> np.ndarray:
         """Return the fair representation of real images: posterior means, float32 ``(n, latent_dim)``.

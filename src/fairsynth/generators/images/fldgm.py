@@ -5,8 +5,8 @@ is independent of the group (here `FairVAE`) is frozen; an LSGAN, a WGAN-GP or a
 codes; what it draws is decoded with the group that one wants.
 
 Ours: the generator of codes is told the label, so that label and group of an image can come from the table P(y, s); it
-sees codes drawn anew from the posterior in each step, scaled to unit variance; ten steps of the second order in the
-place of 1,000 (`nn.ddpm`).
+sees codes drawn anew from the posterior in each step, scaled to unit variance around the mean of their label; ten steps
+of the second order in the place of 1,000 (`nn.ddpm`).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class FLDGM(LatentImageGenerator):
         if checkpoint is not None:
             kept = Checkpoint(checkpoint, image_fingerprint(self, images) + fingerprint_of(teacher))
         with threads(1):
-            codes = ImageCodes(teacher.net_.encoder, images, self.seed)
+            codes = ImageCodes(teacher.net_.encoder, images, self.seed, by_label=True)
             maker = self._learn(codes, progress, kept)
         self.net_ = LatentImages(maker, teacher.net_.pictures)
         self.latent_mean_, self.latent_scale_ = codes.mean.numpy(), codes.scale.numpy()
@@ -181,7 +181,7 @@ class FLDGM(LatentImageGenerator):
     def _learn(
         self, codes: ImageCodes, progress: Progress | None, checkpoint: Checkpoint | None
     ) -> nn.Module:
-        n, dim, classes = len(codes.labels), len(codes.scale), codes.n_classes
+        n, dim, classes = len(codes.labels), codes.scale.shape[1], codes.n_classes
         rate = self._setting("learning_rate") or RATES[self.kind]
         plan = Plan(
             self.steps, min(self._setting("batch_size"), n), rate, weight_decay=0.0,
@@ -247,7 +247,7 @@ class FLDGM(LatentImageGenerator):
         return LabelledMaker(self.noise_dim, classes, self.hidden, dim)
 
     def _codes(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        maker, dim = self.net_.maker, len(self.latent_scale_)
+        maker, dim = self.net_.maker, self.latent_dim_
         if self.kind == "diffusion":
             diffusion = Diffusion(self.levels)
             parts = [
@@ -260,13 +260,14 @@ class FLDGM(LatentImageGenerator):
             codes = torch.cat(parts)
         else:
             codes = maker(labels, torch.randn(len(labels), self.noise_dim, generator=generator))
-        return codes * torch.from_numpy(self.latent_scale_) + torch.from_numpy(self.latent_mean_)
+        scale, mean = torch.from_numpy(self.latent_scale_), torch.from_numpy(self.latent_mean_)
+        return codes * scale[labels] + mean[labels]
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
         told = [
             {"what": "weights of the label head and the decoder", "where": "net.pictures.*"},
             {"what": "weights of the generator of codes", "where": "net.maker.*"},
-            {"what": "mean and standard deviation of the codes in each dimension", "where": "latent.*"},
+            {"what": "mean and standard deviation of the codes of each label", "where": "latent.*"},
         ]
         latent = {"latent.mean": self.latent_mean_, "latent.scale": self.latent_scale_}
         return {"decoder": self.net_.pictures.settings}, {**net_tensors(self.net_), **latent}, told
@@ -282,7 +283,7 @@ class FLDGM(LatentImageGenerator):
             return LatentImages(self._maker(settings["latent_dim"], classes), pictures)
 
         self.net_ = restore(make, own_tensors(tensors), content.path)
-        self.latent_mean_, self.latent_scale_ = read_scale(tensors, settings["latent_dim"])
+        self.latent_mean_, self.latent_scale_ = read_scale(tensors, (classes, settings["latent_dim"]))
         refuse_besides(tensors)
 
 
@@ -297,6 +298,8 @@ class ImageCodes:
         The images.
     seed : int
         Of the draw by which mean and scale are measured.
+    by_label : bool
+        Whether they are those of each label, or of all codes together.
 
     Attributes
     ----------
@@ -305,22 +308,30 @@ class ImageCodes:
     n_classes : int
         How many labels there are.
     mean, scale : Tensor
-        Of the codes in each dimension, float32 ``(latent,)``.
+        Of the codes in each dimension, float32 ``(labels, latent)`` or ``(1, latent)``.
     """
 
     @torch.no_grad()
-    def __init__(self, encoder: nn.Module, images: ImageSet, seed: int) -> None:
+    def __init__(self, encoder: nn.Module, images: ImageSet, seed: int, *, by_label: bool) -> None:
         self.labels, self.groups = torch.from_numpy(images.labels), torch.from_numpy(images.groups)
         self.n_classes = len(images.classes)
         parts = [encoder(*encoded(images, rows, pixels)) for rows, pixels in images.batches(512)]
         self._means, self._log_vars = (torch.cat(list(side)) for side in zip(*parts, strict=True))
         codes = reparameterise(self._means, self._log_vars, torch.Generator().manual_seed(seed))
-        self.mean, self.scale = codes.mean(0), codes.std(0).clamp_min(1e-6)
+        self._place = self.labels if by_label else torch.zeros_like(self.labels)
+        count = self.n_classes if by_label else 1
+        mean, scale = codes.mean(0).repeat(count, 1), codes.std(0).repeat(count, 1)
+        for place in self._place.unique().tolist():
+            own = codes[self._place == place]
+            if len(own) > 1:
+                mean[place], scale[place] = own.mean(0), own.std(0)
+        self.mean, self.scale = mean, scale.clamp_min(1e-6)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Return a code of each image, scaled, float32 ``(n, latent)``."""
         codes = reparameterise(self._means[rows], self._log_vars[rows], generator)
-        return (codes - self.mean) / self.scale
+        place = self._place[rows]
+        return (codes - self.mean[place]) / self.scale[place]
 
 
 class LatentImages(nn.Module):
@@ -393,11 +404,11 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return nn.functional.one_hot(labels, classes).float()
 
 
-def read_scale(tensors: dict[str, np.ndarray], dim: int) -> tuple[np.ndarray, np.ndarray]:
+def read_scale(tensors: dict[str, np.ndarray], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Take mean and scale of the codes out of a file's tensors; a ValueError or KeyError says that they are none."""
     mean, scale = tensors.pop("latent.mean"), tensors.pop("latent.scale")
     for array in (mean, scale):
-        if array.shape != (dim,) or array.dtype != np.float32 or not np.isfinite(array).all():
+        if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
             raise ValueError("mean and scale of the codes are not of the latent's dimensions")
     if (scale <= 0).any():
         raise ValueError("the scale of the codes is not above 0")

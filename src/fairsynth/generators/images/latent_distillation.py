@@ -146,6 +146,7 @@ class LatentDistillation(LatentImageGenerator):
             self.law_ = image_law(student, images, teacher.law_components, self.seed)
         self.net_ = DistilledImages(student, teacher.net_.pictures)
         self.label_law_, self.fairness = teacher.label_law_, teacher.fairness
+        self.temperature_ = float(teacher.temperature)
 
     def _student(
         self, shape: tuple[int, int, int], groups: int, classes: int, latent_dim: int
@@ -182,7 +183,7 @@ class LatentDistillation(LatentImageGenerator):
         return loss
 
     def _codes(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        return draw_given(self.law_, labels, generator)
+        return draw_given(self.law_, labels, generator, self.temperature_)
 
     def latent(self, images: ImageSet) -> np.ndarray:
         """Return the distilled representation of real images: posterior means, float32 ``(n, latent_dim)``."""
@@ -199,11 +200,14 @@ class LatentDistillation(LatentImageGenerator):
             },
         ]
         tensors = {**net_tensors(self.net_), **self.law_.to_tensors()}
-        return {"decoder": self.net_.pictures.settings}, tensors, told
+        return {"decoder": {**self.net_.pictures.settings, "temperature": self.temperature_}}, tensors, told
 
     def _restore(self, content: Bundle) -> None:
         self._check_settings()
         settings: Any = content.document("decoder")
+        self.temperature_ = float(settings["temperature"])
+        if not 0 < self.temperature_ < 100:
+            raise ValueError("the temperature is none")
         tensors = dict(content.tensors)
         classes, groups = len(self.classes_), len(self.levels_)
 

@@ -146,8 +146,22 @@ class LatentImageGenerator(ImageGenerator):
         return grids
 
 
-def draw_given(law: LatentLaw, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a code of each label from the law of the latent, float32 ``(n, d)``; labels int64 ``(n,)``."""
+def draw_given(
+    law: LatentLaw, labels: Tensor, generator: torch.Generator, temperature: float = 1.0
+) -> Tensor:
+    """Draw a code of each label from the law of the latent, float32 ``(n, d)``.
+
+    Parameters
+    ----------
+    law : LatentLaw
+        A mixture of Gaussians a label.
+    labels : Tensor
+        int64 ``(n,)``.
+    generator : torch.Generator
+        Where chance comes from.
+    temperature : float
+        By which the noise within a Gaussian is scaled.
+    """
     weights = torch.from_numpy(law.weights)
     cumulative = weights.cumsum(1) / weights.sum(1, keepdim=True).clamp_min(1e-300)
     cumulative[:, -1] = 1.0
@@ -156,7 +170,7 @@ def draw_given(law: LatentLaw, labels: Tensor, generator: torch.Generator) -> Te
     chosen = (uniform[:, None] >= cumulative[labels]).sum(1).clamp_(max=components - 1) + labels * components
     means = torch.from_numpy(law.means.reshape(-1, law.dim)).float()
     scales = torch.from_numpy(law.scales.reshape(-1, law.dim, law.dim)).float()
-    noise = torch.randn(n, law.dim, generator=generator)
+    noise = torch.randn(n, law.dim, generator=generator) * temperature
     return means[chosen] + torch.einsum("nij,nj->ni", scales[chosen], noise)
 
 
