@@ -65,6 +65,13 @@ def test_a_shortcut_of_the_real_images_is_seen_on_the_other_sets_and_a_fair_set_
     assert value(evaluation, "accuracy", "constant") < 0.65
 
 
+def test_one_number_is_had_by_its_name(evaluation):
+    accuracy = evaluation.value("accuracy", "synthetic:fair", column="reversed")
+    assert accuracy == value(evaluation, "accuracy", "synthetic:fair", "reversed")
+    assert evaluation.value("accuracy", "constant") == value(evaluation, "accuracy", "constant")
+    assert evaluation.value("eod", "real") == value(evaluation, "eod", "real")
+
+
 def test_colour_decides_after_real_images_and_shape_after_fair_ones(evaluation):
     assert value(evaluation, "colour_flip_rate", "real") > 0.6
     assert value(evaluation, "colour_flip_rate", "synthetic:fair") < 0.15

@@ -66,6 +66,19 @@ class ImageEvaluation(Evaluation):
 
         return write_images_html(self, path, real_images=real_images)
 
+    def score(
+        self,
+        metric: str,
+        source: str = "synthetic",
+        model: str | None = "mean",
+        attribute: str | None = None,
+        **filters: Any,
+    ) -> Score:
+        """Return one headline score, as `Evaluation.score`; ``column`` says on which real set, None the plain one."""
+        if model == "mean" and source != "constant":
+            model = image_scores.MODEL  # there is one kind of classifier
+        return super().score(metric, source, model, attribute, **filters)
+
     def _summary_rows(self, sources: list[str]) -> Iterator[tuple[str, list[Score | None]]]:
         for metric, heading, by_set in HEADLINES:
             columns = dict.fromkeys(s.column for s in self.scores if s.metric == metric and s.group is None)
