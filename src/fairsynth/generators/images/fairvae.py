@@ -74,7 +74,7 @@ PAPER: dict[str, Any] = {
 }
 #: Channels of the layers where none are given: the image is halved until its smaller side is below 8.
 WIDTHS = (32, 64, 96, 128, 128, 128)
-DECODER_WIDTHS = (24, 48, 96, 128, 128, 128)
+DECODER_WIDTHS = (32, 64, 96, 128, 128, 128)
 SMALLEST = 8
 MIN_STEPS = 400
 #: Images whose pairs make the penalty: its cost grows with the square.
@@ -161,15 +161,15 @@ class FairVAE(LatentImageGenerator):
         penalty_weight: float = 50.0,
         see_label: bool = True,
         beta: float = 1.0,
-        label_weight: float = 20.0,
+        label_weight: float = 50.0,
         balance: float = 0.5,
-        epochs: float = 12,
+        epochs: float = 16,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 4e-3,
         constant_rate: bool = False,
         weight_decay: float = 0.0,
         law_components: int = 12,
-        temperature: float = 1.0,
+        temperature: float = 0.8,
         threads: int = 1,
         seed: int = 0,
     ) -> None:
