@@ -56,6 +56,26 @@ def test_critical_difference_of_demsar() -> None:
     assert compare.critical_difference(np.ones((5, 1))) is None
 
 
+def test_ranks_and_ranges_are_those_of_scipy() -> None:
+    from scipy.stats import rankdata, studentized_range
+
+    values = np.random.default_rng(2).integers(0, 5, (9, 30)).astype(float)
+    assert (compare.ranks(values) == rankdata(-values, axis=0)).all()
+    for k in (2, 3, 10, 60):
+        found = compare._nemenyi(k) * np.sqrt(2)
+        assert found == pytest.approx(studentized_range.ppf(0.95, k, np.inf), abs=1e-6)
+
+
+def test_names_of_points_stand_inside_and_off_other_points() -> None:
+    from fairsynth.benchmark.front import _places, _side
+
+    places = _places([(0.0, 5.0), (0.1, 5.2), (0.5, 0.0), (1.0, 4.0)])
+    assert places[0] == (0.0, pytest.approx(5 / 5.2)) and places[3][0] == 1.0
+    assert _side(places, 0) == "bottom right"  # another one is above it to the right
+    assert _side(places, 3) == "top left"
+    assert _places([(1.0, 1.0)]) == [(0.5, 0.5)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=4, max_size=4), min_size=3, max_size=9))
 def test_friedman_agrees_with_scipy(values: list[list[int]]) -> None:

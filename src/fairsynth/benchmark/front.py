@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fairsynth.benchmark.leaderboard import Leaderboard, Row, oriented
+from fairsynth.benchmark.board import Leaderboard, Row, oriented
 
 #: Pictures of so many data sets; the table has them all.
 MOST = 24
@@ -68,6 +68,8 @@ def _figure(board: Leaderboard, dataset: str) -> Figure | None:
         ("constant predictor", [r for r in rows if r.kind == "constant"], "x", CONSTANT),
     )
     few = sum(not row.baseline for row in rows) <= 14
+    places = _places([(row.numbers[x].mean, row.numbers[y].mean) for row in rows])
+    sides = {id(row): _side(places, i) for i, row in enumerate(rows)}
     for name, some, symbol, color in groups:
         if not some:
             continue
@@ -80,7 +82,7 @@ def _figure(board: Leaderboard, dataset: str) -> Figure | None:
                 "error_y": _error(some, y, color, few),
                 "mode": "markers+text" if few and name in ("generators", "mitigators") else "markers",
                 "text": [r.label for r in some],
-                "textposition": [_side(i) for i in range(len(some))],
+                "textposition": [sides[id(r)] for r in some],
                 "textfont": {"size": 11},
                 "name": name,
                 "marker": {
@@ -148,6 +150,27 @@ def _told(row: Row, metric: str) -> str:
     return "none, it makes no rows" if number is None else f"{number.mean:.3f}"
 
 
-def _side(i: int) -> str:
-    """Return where a name stands, so that those of close points do not lie on each other."""
-    return ("top center", "bottom center", "middle right", "middle left")[i % 4]
+def _places(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points as shares of the picture's width and height."""
+    scaled = []
+    for values in zip(*points, strict=True):
+        low, high = min(values), max(values)
+        scaled.append([(v - low) / (high - low) if high > low else 0.5 for v in values])
+    return list(zip(*scaled, strict=True))
+
+
+def _side(places: list[tuple[float, float]], i: int) -> str:
+    """Return where the name of a point stands: inside of the picture, off its bars, and off other points if it can."""
+    x, y = places[i]
+    inward = ("right", "left") if x < 0.5 else ("left", "right")
+
+    def taken(up: str, side: str) -> int:
+        wide, high = (0.22 if side == "right" else -0.22), (0.1 if up == "top" else -0.1)
+        return sum(
+            0 <= (a - x) / wide <= 1 and 0 <= (b - y) / high <= 1 for j, (a, b) in enumerate(places) if j != i
+        )
+
+    # Only inward at an edge, where a name would be cut off.
+    sides = inward if 0.25 < x < 0.75 else inward[:1]
+    up, side = min(((u, s) for s in sides for u in ("top", "bottom")), key=lambda where: taken(*where))
+    return f"{up} {side}"

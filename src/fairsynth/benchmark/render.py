@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsynth.benchmark.leaderboard import COSTS, Leaderboard, Measure, Number, Row, Standing
+from fairsynth.benchmark.board import COSTS, Leaderboard, Measure, Number, Row, Standing
 from fairsynth.errors import SettingsError
 from fairsynth.files import write_text
 

@@ -152,7 +152,7 @@ def _try(
 
 def _worst(evaluation: Any, metric: str, source: str) -> float | None:
     """Return a metric of the whole table; of several sensitive columns the worst."""
-    from fairsynth.benchmark.leaderboard import LOWER
+    from fairsynth.benchmark.board import LOWER
 
     found = [
         s
