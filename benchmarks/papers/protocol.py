@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     },
 }
 #: Methods that learn from a teacher's latent: it is fitted once for a table and seed.
-OF_TEACHER = ("fldgm", "fair4free", "latent-distillation")
+OF_TEACHER = ("fldgm", "latent-distillation")
 #: Share of the drawn rows that ``drawn`` judges on.
 HELD_BACK = 0.3
 
@@ -225,16 +226,30 @@ def draw(name: str, settings: dict[str, Any], train: Any, seed: int, fitted: dic
         if "decaf" not in fitted:
             fitted["decaf"] = get_generator_class("decaf")(seed=seed, graph=graph()).fit(train)
         model = fitted["decaf"].set_params(**settings)  # cuts need no new fit
+    elif name == "fair4free":
+        teacher_of(fitted, train, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            fitted["fairvae"].save(Path(folder) / "teacher.fairsynth")
+            model = get_generator_class(name)(**settings).distill(
+                Path(folder) / "teacher.fairsynth", seed=seed
+            )
     else:
         chosen = dict(settings)
         if name in OF_TEACHER:
-            if "fairvae" not in fitted:
-                fitted["fairvae"] = get_generator_class("fairvae")(seed=seed).fit(train)
+            teacher_of(fitted, train, seed)
             chosen["teacher"] = fitted["fairvae"]
         if name not in fitted or settings:
             fitted[name] = get_generator_class(name)(seed=seed, **chosen).fit(train)
         model = fitted[name]
     return model.sample_table(len(train), seed=seed)
+
+
+def teacher_of(fitted: dict[str, Any], train: Any, seed: int) -> None:
+    """Fit the autoencoder that several methods learn from, once."""
+    from fairsynth.generators.registry import get_generator_class
+
+    if "fairvae" not in fitted:
+        fitted["fairvae"] = get_generator_class("fairvae")(seed=seed).fit(train)
 
 
 def run(paper: str, seeds: int, tables: list[str] | None, methods: list[str] | None) -> None:
