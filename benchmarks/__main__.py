@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 
 def main() -> None:
@@ -69,6 +70,12 @@ def main() -> None:
         "--methods", nargs="*",
         default=["fairvae", "latent-distillation", "fair4free", "fldgm", "fldgm:wgan-gp", "fldgm:lsgan", "fade"],
     )  # fmt: skip
+    attempt = what.add_parser(
+        "images-trial", help="one setting of the teacher of images, on digits kept to choose by"
+    )
+    attempt.add_argument("--images", type=int, default=20_000)
+    attempt.add_argument("--settings", default="{}", help='as JSON: \'{"epochs": 6, "beta": 4}\'')
+    attempt.add_argument("--temperatures", type=float, nargs="*", default=[1.0, 0.8])
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
@@ -132,6 +139,11 @@ def main() -> None:
             correlation=chosen.correlation, seeds=chosen.seeds, methods=chosen.methods, images=chosen.images,
             threads=chosen.threads,
         )  # fmt: skip
+    elif chosen.what == "images-trial":
+        from benchmarks import images
+
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(chosen.settings).items()}
+        images.trial(settings, images=chosen.images, temperatures=tuple(chosen.temperatures))
     elif chosen.what == "tables":
         print(tables.all_tables())
     else:

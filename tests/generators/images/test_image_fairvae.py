@@ -199,3 +199,36 @@ def test_law_of_codes_is_learned_by_every_kind_of_generator(teacher: Any, digits
         # Each label's codes lie nearer to that label's own place than to any other's.
         nearest = np.linalg.norm(centres[:, None] - wanted[None], axis=2).argmin(1)
         assert (nearest == np.arange(10)).mean() >= least, kind  # .1 by chance
+
+
+def test_the_paper_s_setting_learns_and_draws(monkeypatch: Any):
+    from fairsynth.generators.images import fairvae
+
+    monkeypatch.setattr(fairvae, "MIN_STEPS", 2)
+    rng = np.random.default_rng(0)
+    some = fs.ImageSet.of_arrays(
+        rng.integers(0, 256, (48, 64, 64, 3), dtype=np.uint8), rng.integers(0, 2, 48), rng.integers(0, 2, 48)
+    )
+    model = images.FairVAE(preset="paper", epochs=0.1, law_components=1).fit(some)
+    assert model.sample(3).shape == (64, 64, 3) and model.latent_dim_ == 10
+
+
+def test_without_a_teacher_one_is_trained_on_the_way(monkeypatch: Any, digits: fs.ImageSet, tmp_path: Path):
+    from fairsynth.generators.images import fairvae, latent_distillation
+
+    monkeypatch.setattr(fairvae, "MIN_STEPS", 2)
+    monkeypatch.setattr(latent_distillation, "MIN_STEPS", 2)
+    some = digits.subset(np.arange(60))
+    for model in (
+        images.LatentDistillation(epochs=0.1),
+        images.Fair4Free(steps=2),
+        images.FLDGM(steps=2),
+        images.FADE(steps=2),
+    ):
+        heard: set[str] = set()
+        model.fit(
+            some, progress=lambda step, heard=heard: heard.add(step.stage), checkpoint=tmp_path / model.name
+        )
+        assert "fit teacher" in heard and len(heard) >= 2
+        assert model.sample(3).shape == (8, 8, 3)
+        assert (tmp_path / model.name / "teacher").is_dir()

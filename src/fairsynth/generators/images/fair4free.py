@@ -96,7 +96,7 @@ class Fair4Free(LatentImageGenerator):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen
         noise_dim: int | None = None,
-        hidden: tuple[int, ...] = (96, 96),
+        hidden: tuple[int, ...] = (64, 64),
         cells: int = 64,
         steps: int = 1500,
         per_label: int = 256,
