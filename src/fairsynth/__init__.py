@@ -57,6 +57,7 @@ __all__ = [
     "Table",
     "__version__",
     "evaluate",
+    "images",
     "load_dataset",
     "load_generator",
     "load_images",
@@ -93,6 +94,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import the module a public name lives in, the first time that the name is asked for."""
+    if name == "images":  # a module of its own: the names of the methods are those of the methods for tables
+        return import_module("fairsynth.images")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -92,6 +92,7 @@ def fitted(request: pytest.FixtureRequest, teacher: Any, digits: fs.ImageSet, tm
 
 
 def test_the_names_are_those_of_the_registry():
+    assert fs.images is images
     assert set(images.list_generators()) == {name.split("/")[0] for name in NAMES}
     with pytest.raises(SettingsError, match="fade"):
         images.get_generator_class("gan")
