@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 #: People on whom thresholds are planned, and parts they are dealt into.
 PLAN_ROWS = 30_000
 FOLDS = 3
-#: A student has one leaf where its teacher has so many.
-STUDENT_PART = 4
+#: A student's tree may have as many leaves as its teacher's, and so many in any case.
+SMALL_TREE = 128
 
 
 class AuditedTrees(FairTrees):
@@ -98,7 +98,7 @@ class AuditedTrees(FairTrees):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         reach: float = 8.0,
-        min_leaf: int = 15,
+        min_leaf: int = 25,
         evidence: float = 1.0,
         backing: float = 0.1,
         max_intervals: int = 256,
@@ -125,14 +125,15 @@ class AuditedTrees(FairTrees):
         teacher: str | os.PathLike[str],
         *,
         seed: int | None = None,
-        rows: int = 100_000,
+        rows: int = 200_000,
         progress: Progress | None = None,
         checkpoint: Path | str | None = None,
     ) -> Self:
         """Learn a student from a teacher's file, and from nothing else.
 
-        The student's trees are grown on rows drawn from the teacher, and have a quarter of its leaves at most; the law
-        of the label, with what was moved in it, is the teacher's. So its shares are of drawn rows, not of people.
+        The student's trees are grown on rows drawn from the teacher, so that its shares are of drawn rows, not of
+        people; they have no more leaves than the teacher's, or 128. The law of the label, with what was moved in it,
+        is the teacher's, as the decoder is in Fair4Free.
 
         Parameters
         ----------
@@ -178,7 +179,7 @@ class AuditedTrees(FairTrees):
             trees[column] = learn_column(
                 lines, of_rows, column, drawn[column], min_leaf=self.min_leaf, evidence=self.evidence,
                 backing=self.backing, rng=np.random.default_rng([self.seed, column]),
-                max_leaves=max(1, model.trees_[column].tree.n_leaves // STUDENT_PART),
+                max_leaves=max(SMALL_TREE, model.trees_[column].tree.n_leaves),
             )  # fmt: skip
             if progress is not None:
                 progress(Step("distil without data", at + 1, len(lines.order)))

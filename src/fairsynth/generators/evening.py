@@ -23,8 +23,12 @@ from fairsynth.trees.scores import PairScores
 
 #: Log odds within which the move of the threshold fades out.
 WIDTH = 2.0
+#: What is added at the threshold, at most, as a part of that.
+MOST = 0.6
 #: Columns that may be faded: those whose effects vary most.
 FADING = 4
+#: Parts of its effect that may be taken away.
+PARTS = (0.5, 0.75, 0.9, 1.0)
 #: How near to a common point the rates of groups are planned, as the ratio of lowest to highest: the first that can
 #: be had.
 NEARNESS = (0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
@@ -77,7 +81,10 @@ class Evening:
             float64 ``(n,)``.
         """
         linear, crossing = strength * self.linear, strength * self.crossing
-        missing = np.clip(-moved(-crossing, linear, self.reach), -0.6 * WIDTH, 0.6 * WIDTH)
+        # `moved` ascends by no less than this, and what is added descends by no more: so ranks stay.
+        slope = max(self.reach, 1.0) / (max(self.reach, 1.0) + 1.0)
+        most = min(MOST, 0.9 * slope) * WIDTH
+        missing = np.clip(-moved(-crossing, linear, self.reach), -most, most)
         near = np.maximum(0.0, 1.0 - np.abs(margins + crossing[groups]) / WIDTH)
         return moved(margins, linear[groups], self.reach) + missing[groups] * near
 
@@ -209,12 +216,20 @@ def plan(
 
     plain = scored(np.zeros(n_parents))
     unit = np.eye(n_parents)
-    weight = np.array([np.var(plain - scored(one)) for one in unit])
+    without = [scored(one) for one in unit]
+    weight = np.array([np.var(plain - margins) for margins in without])
     telling = np.argsort(-weight, kind="stable")[: min(FADING, int((weight > 0).sum()))]
-    choices = [np.zeros(n_parents)]
+    choices, found = [np.zeros(n_parents)], [plain]
     if not opportunity_only:
-        choices += [part * unit[j] for j in telling for part in (0.5, 1.0)]
-        choices += [unit[i] + unit[j] for i, j in combinations(telling[:3], 2)]
+        for j in telling:
+            for (
+                part
+            ) in PARTS:  # two labels' scores are linear in what is taken away of one column; else nearly so
+                choices.append(part * unit[j])
+                found.append(plain + part * (without[j] - plain))
+        for i, j in combinations(telling[:3], 2):
+            choices.append(unit[i] + unit[j])
+            found.append(scored(choices[-1]))
     known = [
         k for k in range(n_groups)
         if min((groups == k)[actual].sum(), (groups == k)[~actual].sum()) >= FEW
@@ -222,7 +237,6 @@ def plan(
     evening = Evening.none(n_groups, n_parents, reach)
     if len(known) < 2:
         return evening
-    found = [plain if not choice.any() else scored(choice) for choice in choices]
     options = {k: _options(found, actual, groups == k) for k in known}
     largest = max(known, key=lambda k: int((groups == k).sum()))
     for near in NEARNESS:

@@ -1,0 +1,189 @@
+"""Audited trees: three kinds of later models decide fairly on new people, and a student needs no data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import mixed_table
+
+from fairsynth import bundle
+from fairsynth.data.table import Table
+from fairsynth.errors import BundleError, SettingsError
+from fairsynth.evaluation.downstream import MODELS, Downstream, Task
+from fairsynth.fairness import Fairness
+from fairsynth.generators import audit
+from fairsynth.generators.audited_trees import AuditedTrees
+from fairsynth.generators.base import load_generator
+from fairsynth.generators.registry import student_class
+from fairsynth.generators.tree_label import allotted
+
+
+def numbers(table: Table) -> np.ndarray:
+    return (
+        table.frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in table.schema.features)
+        .fill_null(-1)
+        .to_numpy()
+    )
+
+
+def ratio(chosen: np.ndarray, groups: np.ndarray) -> float:
+    rates = [chosen[groups == group].mean() for group in np.unique(groups)]
+    return float(min(rates) / max(rates))
+
+
+def decisions(rows: Table, real: Table) -> list[np.ndarray]:
+    """Return what the three models of the evaluation decide on real people."""
+    task = Task.of(real.schema)
+    down = Downstream(real.schema, rows.frame, task)
+    return [task.decision(down.fit(name, rows.frame).predict(real.frame)) for name in MODELS]
+
+
+@pytest.fixture(scope="module")
+def parity(proxies: tuple[Table, Table]) -> AuditedTrees:
+    """Return audited trees of the world of proxies, with parity."""
+    return AuditedTrees(seed=0).fit(proxies[0])
+
+
+@pytest.fixture(scope="module")
+def file(parity: AuditedTrees, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return their file."""
+    path = tmp_path_factory.mktemp("audited") / "model.fairsynth"
+    parity.save(path)
+    return path
+
+
+def test_all_three_models_decide_alike_for_all_groups(
+    proxies: tuple[Table, Table], parity: AuditedTrees
+) -> None:
+    train, test = proxies
+    groups = test.groups().codes
+    before = [ratio(chosen, groups) for chosen in decisions(train, test)]
+    after = [ratio(chosen, groups) for chosen in decisions(parity.sample_table(len(train), seed=1), test)]
+    assert max(before) < 0.75
+    assert min(after) > 0.8
+    assert np.mean(after) > 0.88
+
+
+def test_what_one_number_a_group_cannot_do_two_can(proxies: tuple[Table, Table]) -> None:
+    """A linear model follows the whole move and trees the threshold: their numbers come out apart."""
+    evening = AuditedTrees(seed=0, reach=1.0).fit(proxies[0]).evening_
+    assert evening is not None
+    assert np.abs(evening.linear - evening.crossing).max() > 0.05
+
+
+def test_equalized_odds_comes_nearer_on_new_people(proxies: tuple[Table, Table]) -> None:
+    train, test = proxies
+    made = AuditedTrees(fairness=Fairness("equalized_odds"), seed=0).fit(train)
+    groups, actual = test.groups().codes, test.favorable()
+
+    def worst(chosen: np.ndarray) -> float:
+        return min(ratio(chosen[actual], groups[actual]), ratio(chosen[~actual], groups[~actual]))
+
+    before = np.mean([worst(chosen) for chosen in decisions(train, test)])
+    after = np.mean([worst(chosen) for chosen in decisions(made.sample_table(len(train), seed=1), test)])
+    assert after > before + 0.1
+
+
+def test_at_strength_0_nothing_is_moved(proxies: tuple[Table, Table]) -> None:
+    made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(proxies[0])
+    assert made.evening_ is None
+    drawn = made.sample_table(20_000, seed=0)
+    for group in range(2):
+        own = proxies[0].favorable()[proxies[0].groups().codes == group].mean()
+        assert drawn.favorable()[drawn.groups().codes == group].mean() == pytest.approx(own, abs=0.02)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 400), n_groups=st.integers(1, 4))
+def test_labels_are_allotted_to_the_row(seed: int, n: int, n_groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares, groups = rng.random(n), rng.integers(0, n_groups, n)
+    label = allotted(shares, groups, rng)
+    assert set(np.unique(label)) <= {0, 1}
+    assert abs(label.sum() - shares.sum()) < 1
+    for group in range(n_groups):  # what lies before it and in it is right to the row, so it is to two
+        assert abs(label[groups == group].sum() - shares[groups == group].sum()) < 2
+
+
+def test_each_label_comes_with_its_share() -> None:
+    shares, groups = np.array([0.1, 0.5, 0.9, 0.3]), np.zeros(4, dtype=np.int64)
+    rng = np.random.default_rng(0)
+    seen = np.mean([allotted(shares, groups, rng) for _ in range(4000)], axis=0)
+    assert seen == pytest.approx(shares, abs=0.03)
+
+
+def test_to_own_rates_finds_the_shifts_that_were_made() -> None:
+    rng = np.random.default_rng(1)
+    n = 60_000
+    groups, actual = rng.integers(0, 2, n), rng.random(n) < 0.4
+    scores = rng.normal(np.where(actual, 1.0, -1.0), 1.0) + np.where(groups == 0, 0.4, -0.4)
+    shifts = audit.to_own_rates(scores, actual, groups, 2, opportunity_only=False)
+    assert shifts[0] - shifts[1] == pytest.approx(-0.8, abs=0.1)
+    few = np.where(np.arange(n) < 5, 2, groups)
+    assert audit.to_own_rates(scores, actual, few, 3, opportunity_only=False)[2] == 0
+
+
+def test_a_file_gives_the_same_rows(parity: AuditedTrees, file: Path) -> None:
+    again = load_generator(file)
+    assert isinstance(again, AuditedTrees)
+    assert again.sample_table(500, seed=3).frame.equals(parity.sample_table(500, seed=3).frame)
+    assert again.evening_ is not None
+    assert parity.evening_ is not None
+    assert np.array_equal(again.evening_.crossing, parity.evening_.crossing)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label.linear", np.array([np.inf, 0.0])),
+        ("label.crossing", np.zeros(5)),
+        ("label.faded", np.full((2, 1), 2.0)),
+        ("label.bin_shares", np.ones(3)),
+        ("bins.order", np.array([0, 0, 0])),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(file: Path, tmp_path: Path, name: str, value: Any) -> None:
+    content = bundle.read(file)
+    documents = {key: content.document(key) for key in ("schema", "columns", "groups")}
+    manifest = {key: told for key, told in content.manifest.items() if key != "members"}
+    bad = tmp_path / "bad.fairsynth"
+    bundle.write(bad, manifest, documents, dict(content.tensors))
+    load_generator(bad)  # so what follows is refused for what is changed
+    assert name in content.tensors
+    bundle.write(bad, manifest, documents, {**content.tensors, name: value})
+    with pytest.raises(BundleError):
+        load_generator(bad)
+
+
+def test_a_student_needs_the_file_alone_and_keeps_what_it_does(
+    proxies: tuple[Table, Table], parity: AuditedTrees, file: Path
+) -> None:
+    train, test = proxies
+    assert student_class(file) is AuditedTrees
+    student = AuditedTrees().distill(file, seed=5, rows=60_000)
+    rows = student.sample_table(len(train), seed=1)
+    after = [ratio(chosen, test.groups().codes) for chosen in decisions(rows, test)]
+    assert np.mean(after) > 0.85
+    assert not np.array_equal(
+        next(iter(student.trees_.values())).law.shares, next(iter(parity.trees_.values())).law.shares
+    )
+    mine, theirs = numbers(rows), numbers(parity.sample_table(len(train), seed=1))
+    assert mine.mean(0) == pytest.approx(theirs.mean(0), abs=0.1 * theirs.std(0).max())
+
+
+def test_distilling_something_else_is_refused(tmp_path: Path, file: Path) -> None:
+    from fairsynth.generators.fair_trees import FairTrees
+
+    other = tmp_path / "other.fairsynth"
+    FairTrees(fairness=Fairness(strength=0.0)).fit(mixed_table(300)).save(other)
+    with pytest.raises(SettingsError, match="fair-trees"):
+        AuditedTrees().distill(other)
+    with pytest.raises(SettingsError, match="rows"):
+        AuditedTrees().distill(file, rows=0)
+    assert student_class(other).name == "fair4free"

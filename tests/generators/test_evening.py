@@ -1,0 +1,151 @@
+"""How the law of a label is moved for each group: two numbers, and columns that count less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairsynth.generators.evening import WIDTH, Evening, Fold, faded, margins_of, plan
+from fairsynth.generators.margin_shift import FAR, moved
+from fairsynth.trees.scores import PairScores
+
+MARGINS = np.linspace(-6, 6, 2001)
+ONE = np.zeros(len(MARGINS), dtype=np.int64)
+
+
+def of(linear: float, crossing: float, reach: float = FAR) -> Evening:
+    return Evening(np.array([linear]), np.array([crossing]), np.zeros((1, 0)), reach)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    linear=st.floats(-2, 2), more=st.floats(-1.0, 1.0), reach=st.sampled_from([1.0, 2.0, 8.0, FAR]),
+)  # fmt: skip
+def test_ranks_stay_and_the_crossing_comes_to_one_half(linear: float, more: float, reach: float) -> None:
+    evening = of(linear, linear + more, reach)
+    after = evening.moved(MARGINS, ONE, 1.0)
+    assert (np.diff(after) >= -1e-9).all()
+    there = np.array([-(linear + more)])
+    left = moved(there, np.array([linear]), reach)[0]
+    at = evening.moved(there, np.zeros(1, dtype=np.int64), 1.0)
+    assert abs(at[0]) < 1e-9 or abs(left) > 0.4 * WIDTH
+    assert abs(at[0]) <= abs(left)
+
+
+def test_far_from_the_threshold_only_the_whole_move_is_left() -> None:
+    evening = of(0.5, 1.3)
+    far = np.abs(MARGINS + 1.3) > WIDTH
+    assert np.allclose(evening.moved(MARGINS, ONE, 1.0)[far], MARGINS[far] + 0.5)
+    assert np.array_equal(of(0.7, 0.7, 2.0).moved(MARGINS, ONE, 1.0), moved(MARGINS, np.full(2001, 0.7), 2.0))
+
+
+def test_at_strength_0_nothing_moves_and_groups_have_their_own_numbers() -> None:
+    evening = Evening(np.array([1.0, -1.0]), np.array([1.5, -0.5]), np.zeros((2, 0)), FAR)
+    groups = np.arange(len(MARGINS)) % 2
+    assert np.array_equal(evening.moved(MARGINS, groups, 0.0), MARGINS)
+    both = evening.moved(MARGINS, groups, 1.0)
+    assert np.allclose(both[groups == 1], of(-1.0, -0.5).moved(MARGINS, ONE, 1.0)[groups == 1])
+
+
+def test_a_column_that_is_faded_wholly_tells_nothing() -> None:
+    rng = np.random.default_rng(0)
+    tables = (rng.normal(size=(3, 4, 1)).astype(np.float32), rng.normal(size=(3, 3, 1)).astype(np.float32))
+    scores = PairScores(np.array([0.1]), ((0, 1), (0, 0)), tables)
+    shares = [np.array([0.2, 0.3, 0.5]), np.full(4, 0.25)]
+    less = faded(scores, np.array([1.0, 0.0]), shares)
+    other = np.arange(4).repeat(3)
+    lines = [np.tile(np.arange(3), 4), other]
+    found = less.scores(lines, 12)[:, 0].reshape(4, 3)
+    assert np.allclose(found, found[:, :1], atol=1e-6)
+    mean = scores.scores(lines, 12)[:, 0].reshape(4, 3) @ shares[0]
+    assert np.allclose(found[:, 0], mean, atol=1e-6)
+    half = faded(scores, np.array([0.5, 0.0]), shares).scores(lines, 12)
+    assert np.allclose(half, (less.scores(lines, 12) + scores.scores(lines, 12)) / 2, atol=1e-6)
+
+
+def unequal(n: int = 40_000) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, PairScores]:
+    """People of two groups; a second column tells the labels of group 0 only, so that no thresholds are equal."""
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 2, n)
+    first, second = rng.integers(0, 9, n), rng.integers(0, 9, n)
+    odds = 0.5 * (first - 4) + np.where(groups == 0, 1.0, 0.0) * (second - 4)
+    actual = rng.random(n) < 1 / (1 + np.exp(-odds))
+    # One table over (second, group) and one of the first column: the law as it is.
+    table = np.zeros((9, 2, 1), dtype=np.float32)
+    table[:, 0, 0] = 1.0 * (np.arange(9) - 4)
+    own = np.broadcast_to((0.5 * (np.arange(9) - 4))[:, None, None], (9, 9, 1)).astype(np.float32)
+    law = PairScores(np.zeros(1), ((0, 0), (1, 2)), (own, table))
+    return [first, second, groups], actual, groups, law
+
+
+def rates(margins: np.ndarray, actual: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    chosen = margins > 0
+    return np.array(
+        [[chosen[(groups == k) & actual].mean(), chosen[(groups == k) & ~actual].mean()] for k in (0, 1)]
+    )
+
+
+def test_the_plan_fades_what_tells_one_group_better_and_rates_come_together() -> None:
+    lines, actual, groups, law = unequal()
+    shares = [np.bincount(line) / len(line) for line in lines]
+    folds = [Fold(law, np.arange(len(groups)))]
+    favored = np.array([False, True])
+    evening = plan(folds, lines, shares, actual, favored, groups, 2, opportunity_only=False, reach=FAR)
+    assert evening.faded[0].any()
+    scores = margins_of(law.scores(lines, len(groups)), favored)
+    less = [margins_of(faded(law, own, shares).scores(lines, len(groups)), favored) for own in evening.faded]
+    after = evening.moved(np.where(groups == 0, *less), groups, 1.0)
+    found = rates(after, actual, groups)
+    assert (found.min(0) / found.max(0)).min() > 0.85
+    # Thresholds alone cannot do that: the errors of the better told group stay fewer.
+    plain = rates(scores, actual, groups)
+    assert (plain.min(0) / plain.max(0)).min() < 0.8
+
+
+def test_equal_opportunity_is_planned_without_fading() -> None:
+    lines, actual, groups, law = unequal()
+    shares = [np.bincount(line) / len(line) for line in lines]
+    favored = np.array([False, True])
+    evening = plan(
+        [Fold(law, np.arange(len(groups)))], lines, shares, actual, favored, groups, 2,
+        opportunity_only=True, reach=FAR,
+    )  # fmt: skip
+    assert not evening.faded.any()
+    after = evening.moved(margins_of(law.scores(lines, len(groups)), favored), groups, 1.0)
+    found = rates(after, actual, groups)[:, 0]
+    assert found.min() / found.max() > 0.88
+
+
+def test_groups_too_small_to_plan_are_left_alone() -> None:
+    lines, actual, groups, law = unequal(2000)
+    groups = groups.copy()
+    groups[:5] = 2
+    lines[2] = np.minimum(groups, 1)
+    shares = [np.bincount(line) / len(line) for line in lines]
+    evening = plan(
+        [Fold(law, np.arange(len(groups)))], lines, shares, actual, np.array([False, True]), groups, 3,
+        opportunity_only=False, reach=FAR,
+    )  # fmt: skip
+    assert evening.linear[2] == evening.crossing[2] == 0
+    assert not evening.faded[2].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"linear": np.array([np.nan, 0.0])},
+        {"crossing": np.array([9.0, 0.0])},
+        {"faded": np.full((2, 3), 1.5)},
+        {"faded": np.zeros((3, 3))},
+        {"linear": np.zeros(2, dtype=np.float32)},
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong: dict[str, np.ndarray]) -> None:
+    good = Evening.none(2, 3, 8.0)
+    good.check(2, 3)
+    with pytest.raises(ValueError, match="moved"):
+        replace(good, **wrong).check(2, 3)
