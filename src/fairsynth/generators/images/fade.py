@@ -87,7 +87,7 @@ class FADE(LatentImageGenerator):
     teacher : FairVAE, path or None
         For the latent: a fitted teacher; None trains one with default settings.
     label_weight : float
-        Weight of the gradient towards the label that the image is to have; 1 is Bayes' rule.
+        Weight of the gradient towards the label that the image is to have; 1 is Bayes' rule, more gives clearer images.
     group_weight : float or None
         Weight of the gradient towards the group that the image is to have. By default 1 on pixels, and 0 in the
         latent, whose decoder is told the group.
@@ -139,7 +139,7 @@ class FADE(LatentImageGenerator):
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen
         space: Literal["latent", "pixel"] = "latent",
         teacher: FairVAE | str | os.PathLike[str] | None = None,
-        label_weight: float = 1.0,
+        label_weight: float = 2.0,
         group_weight: float | None = None,
         sensitive_weight: float | None = None,
         sensitive_form: Literal["entropy", "kl-uniform", "kl-shares"] = "entropy",
