@@ -25,7 +25,7 @@ from fairsynth.errors import DataError
 
 MAX_MEMBERS = 64
 #: Text and codes are read whole; pixels never are.
-MAX_SMALL_BYTES = 1 << 31
+MAX_SMALL_BYTES = 1 << 28
 MAX_HEADER = 4096
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})\.npy")
 

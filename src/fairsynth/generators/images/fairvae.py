@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from fairsynth.data.images import ImageSet
 from fairsynth.data.images.pixels import Shape
-from fairsynth.errors import SettingsError
+from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fairvae import refuse_besides
@@ -404,8 +404,6 @@ def latent_means(encoder: nn.Module, images: ImageSet, shape: Shape, levels: tup
     DataError
         If the images are of another shape, or have groups that were not learned.
     """
-    from fairsynth.errors import DataError
-
     if images.shape != shape or images.levels != levels:
         raise DataError(
             f"the images are {images.shape} with the groups {', '.join(images.levels)}; learned were {shape} with "
