@@ -344,14 +344,11 @@ class _Local:
     def all(self, tasks: list[_Task]) -> Iterator[tuple[int, Partition]]:
         """Yield every partition as it is finished."""
         jobs = min(self.jobs, len(tasks))
-        threads = max(1, self.cores // max(1, self.jobs))
         if jobs <= 1:
             for task in tasks:
-                yield (
-                    task.index,
-                    _draw(self.model, self.place, task, self.cores if self.jobs > 1 else threads),
-                )
+                yield task.index, _draw(self.model, self.place, task, self.cores)
             return
+        threads = max(1, self.cores // jobs)
         left = {task.index: task for task in tasks}
         for loss in range(LOSSES + 1):
             try:
