@@ -69,7 +69,7 @@ def _figure(board: Leaderboard, dataset: str) -> Figure | None:
     )
     few = sum(not row.baseline for row in rows) <= 14
     places = _places([(row.numbers[x].mean, row.numbers[y].mean) for row in rows])
-    sides = {id(row): _side(places, i) for i, row in enumerate(rows)}
+    sides = {id(row): _side(places, i) for i, row in enumerate(rows)} if few else {}
     for name, some, symbol, color in groups:
         if not some:
             continue
@@ -82,7 +82,7 @@ def _figure(board: Leaderboard, dataset: str) -> Figure | None:
                 "error_y": _error(some, y, color, few),
                 "mode": "markers+text" if few and name in ("generators", "mitigators") else "markers",
                 "text": [r.label for r in some],
-                "textposition": [sides[id(r)] for r in some],
+                "textposition": [sides[id(r)] for r in some] if few else "top center",
                 "textfont": {"size": 11},
                 "name": name,
                 "marker": {

@@ -157,16 +157,19 @@ def _rows(
             if row.kind == "real"
             else (METHOD,)
         )
+        keys = [cell.key for cell in members[place]]
         for column in columns:
-            found = []
-            for cell in members[place]:
-                if column in COSTS:
-                    value = None if row.baseline else costs.get((cell.key, column))
-                else:
-                    given = (numbers.get((cell.key, source, column)) for source in wanted)
-                    value = next((v for v in given if v is not None), None)
-                if value is not None:
-                    found.append(value)
+            found: list[float] = []
+            if column in COSTS:
+                if not row.baseline:
+                    found = [costs[key, column] for key in keys if (key, column) in costs]
+            else:
+                for key in keys:
+                    for source in wanted:
+                        value = numbers.get((key, source, column))
+                        if value is not None:
+                            found.append(value)
+                            break
             if found:
                 row.numbers[column] = _number(found)
     order = {name: i for i, name in enumerate(dict.fromkeys(cell.dataset for cell in cells))}
