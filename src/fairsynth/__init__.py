@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fairsynth.data.schema import Schema
     from fairsynth.data.table import Table
     from fairsynth.evaluation.evaluate import evaluate
+    from fairsynth.evaluation.requirements import meet
     from fairsynth.evaluation.result import Evaluation
     from fairsynth.fairness import Fairness
     from fairsynth.generators.audited_trees import AuditedTrees
@@ -62,6 +63,7 @@ __all__ = [
     "load_generator",
     "load_images",
     "make_biased",
+    "meet",
 ]
 
 _HOME = {
@@ -89,6 +91,7 @@ _HOME = {
     "load_generator": "fairsynth.generators.base",
     "load_images": "fairsynth.data.images",
     "make_biased": "fairsynth.data.biased",
+    "meet": "fairsynth.evaluation.requirements",
 }
 
 

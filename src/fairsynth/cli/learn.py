@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ from fairsynth.cli.options import (
     typed_settings,
     writable,
 )
-from fairsynth.errors import SettingsError
+from fairsynth.errors import FairsynthWarning, SettingsError
 from fairsynth.fairness import Criterion
 
 CheckpointOption = Annotated[
@@ -70,6 +71,15 @@ def fit(
             "--strength",
             metavar="0..1",
             help="How much of it: 0 is faithful, bias and all, 1 the fairest. [default: 1]",
+        ),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            metavar="BOUND",
+            help="What models trained on the rows have to keep to, such as 'dpr>=0.95' or 'eor[sex]>=0.8'; may be "
+            "given again. Tried on people held out, and met at the least cost.",
         ),
     ] = None,
     schema: SchemaOption = None,
@@ -141,6 +151,40 @@ def _fit_together(generator: Any, opened: Any, output: Path, checkpoint: Path | 
     )
     if not team.steps:
         note(f"{generator.name} trains no network: every process did the whole work, and one is as fast.")
+
+
+def _meet(
+    method: Any,
+    table: Any,
+    require: list[str],
+    chosen: dict[str, Any],
+    output: Path,
+    criterion: Criterion | None,
+    strength: float | None,
+) -> None:
+    """Fit such that bounds are met, and say with what confidence."""
+    from fairsynth.evaluation.requirements import meet
+    from fairsynth.generators.audited_trees import AuditedTrees
+
+    if method is not AuditedTrees:
+        raise SettingsError(
+            f"--require is for audited-trees, not for {method.name}; leave out --model, or use --strength."
+        )
+    if criterion is not None or strength is not None:
+        raise SettingsError(
+            "--require finds criterion and strength itself; leave out --criterion and --strength."
+        )
+    began = time.monotonic()
+    with progress_bar() as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FairsynthWarning)  # what it says is said below
+        generator, promise = meet(table, require, progress=progress, **chosen)
+    generator.save(output)
+    took = time.monotonic() - began
+    note(f"Wrote {output}: {method.__name__} learned from {len(table):,} rows in {took:.0f} s.")
+    note(f"The requirement is {promise}")
+    if not promise.met:
+        note("No setting meets it: this one comes nearest.")
+        raise typer.Exit(3)
 
 
 def _method(

@@ -17,8 +17,10 @@ threshold for each group would (Hardt, Price and Srebro, 2016), which needs the 
 from __future__ import annotations
 
 import os
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from fairsynth.progress import Progress, Step
 from fairsynth.trees.linear_scores import learn_mixed
 
 if TYPE_CHECKING:
+    from fairsynth.bundle import Bundle
     from fairsynth.generators.tree_rows import Lines
 
 #: People on whom thresholds are planned, and parts they are dealt into.
@@ -74,6 +77,8 @@ class AuditedTrees(FairTrees):
         What is moved at full strength; None where nothing is.
     label_law_ : np.ndarray
         P(y, s) that is expected of drawn rows ``(labels, groups)``.
+    promise_ : dict
+        What was found on people held out, if the trees come from `fairsynth.meet`; kept in the file.
 
     Examples
     --------
@@ -119,6 +124,25 @@ class AuditedTrees(FairTrees):
             from_zero=("evidence", "backing"),
             above_zero=("reach",),
         )
+
+    def weakened(self, strength: float) -> Self:
+        """Return the same trees with the label moved by another part of what the audit found.
+
+        Parameters
+        ----------
+        strength : float
+            From 0 to 1. A model fitted at strength 0 knows of nothing to move.
+
+        Returns
+        -------
+        AuditedTrees
+            Shares its trees with this one.
+        """
+        made = copy(self)
+        made.fairness = Fairness(self.fairness.criterion, strength)
+        made.label_ = replace(self.label_, strength=strength)
+        made._name()
+        return made
 
     def distill(
         self,
@@ -195,6 +219,26 @@ class AuditedTrees(FairTrees):
 
     def _name(self) -> None:
         self.evening_, self.label_law_ = self.label_.evening, self.groups_.table
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
+        documents, tensors, from_data = super()._state()
+        promise = getattr(self, "promise_", None)
+        if promise is None:
+            return documents, tensors, from_data
+        told = "what models decided on people held out: means over models, and how many people"
+        return (
+            {**documents, "promise": promise},
+            tensors,
+            [*from_data, {"what": told, "where": "documents/promise.json"}],
+        )
+
+    def _restore(self, content: Bundle) -> None:
+        super()._restore(content)
+        if "promise" in content.documents:
+            promise = content.document("promise")
+            if not isinstance(promise, dict):
+                raise ValueError("the promise is no object")
+            self.promise_ = promise
 
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""

@@ -30,7 +30,7 @@ _BUILT_IN: dict[str, str] = {
     "ctgan": "fairsynth.generators.peers:CTGAN",
     "tvae": "fairsynth.generators.peers:TVAE",
 }
-DEFAULT_GENERATOR = "fairvae"
+DEFAULT_GENERATOR = "audited-trees"
 #: Other packages add their own generators under this entry point group.
 ENTRY_POINTS = "fairsynth.generators"
 

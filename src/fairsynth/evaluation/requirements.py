@@ -1,0 +1,345 @@
+"""Asking for a bound instead of a dial: "dpr >= 0.95", met at the least cost, and with what confidence on new people.
+
+A part of the people is held out. On the others audited trees are fitted, rows are drawn at several strengths, and the
+three models of the evaluation are trained on them and decide on the people held out; so the bound is one on what a
+later model does, not on the synthetic table. The cheapest strength that meets all bounds is taken, and the trees are
+fitted again on everyone. How sure that is on new people is told by resampling those held out. Ours.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fairsynth.data.table import JOINT, Table
+from fairsynth.errors import FairsynthWarning, SettingsError
+from fairsynth.evaluation.downstream import MODELS, Downstream, Task
+from fairsynth.fairness import Criterion, Fairness
+from fairsynth.generators.audited_trees import AuditedTrees
+from fairsynth.metrics.utility import auroc
+from fairsynth.progress import Progress, Step
+
+#: Metric → the criterion that moves it.
+METRICS: dict[str, Criterion] = {
+    "dpr": "demographic_parity",
+    "eor": "equalized_odds",
+    "tpr_ratio": "equal_opportunity",
+}
+HELD_OUT = 0.25
+#: Halvings between a strength that meets the bounds and one that does not.
+HALVINGS = 3
+#: Draws of the people held out.
+RESAMPLED = 1000
+#: A group of fewer people held out (of either label, for errors) says too little of its rates.
+SMALL_GROUP = 30
+#: Part of the real models' balanced accuracy above one half that must be left: a constant label is no way to be fair.
+LEFT = 0.5
+
+_WRITTEN = re.compile(r"\s*(\w+)\s*(?:\[(.+?)\])?\s*>=\s*([0-9.]+(?:e-?\d+)?)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A bound on what later models do.
+
+    Attributes
+    ----------
+    metric : str
+        ``"dpr"`` (lowest over highest rate of favorable decisions), ``"eor"`` (the lower of the ratios of true and of
+        false positive rates) or ``"tpr_ratio"``.
+    attributes : tuple of str
+        Sensitive columns whose joint groups are compared; empty for all of them jointly.
+    bound : float
+        Above 0, at most 1.
+    """
+
+    metric: str
+    attributes: tuple[str, ...]
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Requirement:
+        """Read ``"dpr>=0.9"``, or ``"eor[sex]>=0.8"`` for one of several sensitive columns.
+
+        Raises
+        ------
+        SettingsError
+            If it is not of that form.
+        """
+        found = _WRITTEN.fullmatch(text)
+        if found is None or found[1].lower() not in METRICS:
+            raise SettingsError(
+                f"{text!r} is no requirement; write METRIC>=BOUND or METRIC[COLUMN]>=BOUND, such as 'dpr>=0.95' or "
+                f"'eor[sex]>=0.8'. Metrics are {', '.join(METRICS)}."
+            )
+        bound = float(found[3])
+        if not 0 < bound <= 1:
+            raise SettingsError(f"{text!r}: a ratio lies above 0 and is at most 1.")
+        names = tuple(name.strip() for name in re.split(f"{JOINT.strip()}|,", found[2])) if found[2] else ()
+        return cls(found[1].lower(), names, bound)
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        of = f"[{JOINT.join(self.attributes)}]" if self.attributes else ""
+        return f"{self.metric}{of}>={self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was found on people held out.
+
+    Attributes
+    ----------
+    requirements : tuple of str
+        What was asked for.
+    met : bool
+        Whether all bounds hold on the people held out.
+    confidence : float
+        Share of resamplings of them in which all bounds hold.
+    values : dict
+        Requirement → mean over models of its ratio.
+    real : dict
+        The same for models trained on real rows.
+    criterion, strength
+        The setting that was taken.
+    auroc, balanced_accuracy, accuracy : float
+        Means over models trained on drawn rows.
+    real_auroc, real_balanced_accuracy, real_accuracy : float
+        Of models trained on real rows.
+    people : int
+        How many were held out.
+    left_out : tuple of str
+        Groups too small to be judged.
+    tried : int
+        Settings that were tried.
+    """
+
+    requirements: tuple[str, ...]
+    met: bool
+    confidence: float
+    values: dict[str, float]
+    real: dict[str, float]
+    criterion: str
+    strength: float
+    auroc: float
+    balanced_accuracy: float
+    accuracy: float
+    real_auroc: float
+    real_balanced_accuracy: float
+    real_accuracy: float
+    people: int
+    left_out: tuple[str, ...]
+    tried: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        told = "; ".join(
+            f"{name}: {value:.3f} (real rows {self.real[name]:.3f})" for name, value in self.values.items()
+        )
+        verdict = "met on" if self.met else "NOT met on"
+        small = f" Too small to be judged: {', '.join(self.left_out)}." if self.left_out else ""
+        return (
+            f"{verdict} {self.people:,} people held out, {told}; it holds in {self.confidence:.0%} of resamplings of "
+            f"them. {self.criterion.replace('_', ' ')} at strength {self.strength:g}: AUROC {self.auroc:.3f} (real "
+            f"rows {self.real_auroc:.3f}), balanced accuracy {self.balanced_accuracy:.3f} "
+            f"({self.real_balanced_accuracy:.3f}).{small}"
+        )
+
+
+@dataclass(frozen=True)
+class _Tried:
+    criterion: Criterion
+    strength: float
+    values: dict[str, float]
+    confidence: float
+    auroc: float
+    balanced: float
+    accuracy: float
+
+    def shortfall(self, asked: Sequence[Requirement]) -> float:
+        return max(max(0.0, one.bound - self.values[str(one)]) for one in asked)
+
+
+def meet(
+    table: Table,
+    require: str | Sequence[str],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> tuple[AuditedTrees, Promise]:
+    """Fit audited trees such that models trained on their rows keep to bounds on new people, at the least cost.
+
+    Parameters
+    ----------
+    table : Table
+        Rows to learn from, with a favorable value of a categorical target.
+    require : str or sequence of str
+        Bounds as of `Requirement.parse`; all of them have to hold.
+    seed : int
+        Of the people held out, the trees and the models.
+    progress : callable, optional
+        Told of every `Step`.
+    **settings
+        Of `AuditedTrees`, other than ``fairness`` and ``seed``.
+
+    Returns
+    -------
+    AuditedTrees
+        Fitted on all rows, with the promise as ``promise_``.
+    Promise
+        What was found. If no setting meets the bounds, the nearest is taken, ``met`` is False, and a
+        `FairsynthWarning` says so.
+
+    Raises
+    ------
+    SettingsError
+        If a requirement cannot be read, or names no sensitive column.
+    DataError
+        If the table cannot be learned from, or has no favorable value.
+    """
+    texts = (require,) if isinstance(require, str) else tuple(require)
+    if not texts:
+        raise SettingsError("require is empty; ask for a bound, such as 'dpr>=0.95'.")
+    asked = [Requirement.parse(text) for text in texts]
+    for one in asked:
+        for name in one.attributes:
+            if name not in table.schema.sensitive:
+                raise SettingsError(
+                    f"{one}: {name!r} is no sensitive column; they are {', '.join(table.schema.sensitive)}."
+                )
+    court = _Court(table, asked, seed)
+    criteria = list(dict.fromkeys(METRICS[one.metric] for one in asked))
+    real = court.judge(court.fit, "demographic_parity", 0.0)
+    floor = 0.5 + LEFT * (real.balanced - 0.5)
+    tried: list[_Tried] = []
+    total = len(criteria) * (2 + HALVINGS) + 1
+    for criterion in criteria:
+        full = AuditedTrees(fairness=Fairness(criterion), seed=seed, **settings).fit(court.fit)
+
+        def at(strength: float, model: AuditedTrees = full, criterion: Criterion = criterion) -> bool:
+            rows = model.weakened(strength).sample_table(len(court.fit), seed=seed)
+            tried.append(court.judge(rows, criterion, strength))
+            if progress is not None:
+                progress(Step("meet the requirement", len(tried), total))
+            return tried[-1].shortfall(asked) == 0
+
+        low, high = 0.0, 1.0
+        if at(1.0) and not at(0.0):
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                low, high = (low, middle) if at(middle) else (middle, high)
+    honest = [one for one in tried if one.balanced >= floor] or tried
+    good = [one for one in honest if one.shortfall(asked) == 0]
+    best = (
+        max(good, key=lambda one: one.auroc + one.balanced)
+        if good
+        else min(honest, key=lambda one: one.shortfall(asked))
+    )
+    met = bool(good) and best.balanced >= floor
+    made = AuditedTrees(fairness=Fairness(best.criterion, best.strength), seed=seed, **settings)
+    made.fit(table, progress=progress)
+    promise = Promise(
+        tuple(str(one) for one in asked), met, best.confidence, best.values, real.values, best.criterion,
+        best.strength, best.auroc, best.balanced, best.accuracy, real.auroc, real.balanced, real.accuracy,
+        len(court.people), court.left_out, len(tried),
+    )  # fmt: skip
+    made.promise_ = promise.to_dict()
+    if not met:
+        warnings.warn(
+            f"the requirement cannot be met: what comes nearest is taken. {promise}",
+            FairsynthWarning,
+            stacklevel=2,
+        )
+    return made, promise
+
+
+class _Court:
+    """People held out, and what models of the evaluation decide on them."""
+
+    def __init__(self, table: Table, asked: list[Requirement], seed: int) -> None:
+        self.asked, self.seed = asked, seed
+        self.task = Task.of(table.schema)
+        self.fit, self.people = table.split(HELD_OUT, seed=seed)
+        self.down = Downstream(table.schema, self.fit.frame, self.task)
+        self.actual = self.people.favorable()
+        self.groups = {str(one): self.people.groups(one.attributes or None) for one in asked}
+        self.judged: dict[str, list[int]] = {}
+        out: list[str] = []
+        for one in asked:
+            own = self.groups[str(one)]
+            enough = []
+            for code, name in enumerate(own.names):
+                rows = own.codes == code
+                few = int(rows.sum())
+                if one.metric != "dpr":
+                    few = int((rows & self.actual).sum())
+                if one.metric == "eor":
+                    few = min(few, int((rows & ~self.actual).sum()))
+                if few >= SMALL_GROUP:
+                    enough.append(code)
+                elif rows.any():
+                    out.append(name)
+            if len(enough) < 2:
+                raise SettingsError(
+                    f"{one}: of {len(self.people):,} people held out, fewer than two groups of {own.attribute} have "
+                    f"the {SMALL_GROUP} that it takes to judge them; ask for another column, or bring more rows."
+                )
+            self.judged[str(one)] = enough
+        self.left_out = tuple(dict.fromkeys(out))
+
+    def judge(self, rows: Table, criterion: Criterion, strength: float) -> _Tried:
+        """Train the models on rows, and let them decide."""
+        chosen, scores = [], []
+        for name in MODELS:
+            found = self.down.fit(name, rows.frame, seed=self.seed).predict(self.people.frame)
+            chosen.append(self.task.decision(found))
+            scores.append(auroc(self.actual.astype(np.int64), self.task.probability(found)))
+        decided = np.stack(chosen)
+        right = decided == self.actual
+        balanced = np.mean([(one[self.actual].mean() + one[~self.actual].mean()) / 2 for one in right])
+        # People who are alike in all that counts are one cell, so that a resampling is a few numbers.
+        told = np.stack([self.actual, *decided, *(own.codes for own in self.groups.values())]).astype(
+            np.int64
+        )
+        cells, counts = np.unique(told, axis=1, return_counts=True)
+        values = {str(one): float(self._ratios(one, cells, counts[None])[0]) for one in self.asked}
+        draws = np.random.default_rng([self.seed, 53]).multinomial(
+            counts.sum(), counts / counts.sum(), size=RESAMPLED
+        )
+        holds = np.ones(RESAMPLED, dtype=bool)
+        for one in self.asked:
+            holds &= self._ratios(one, cells, draws) >= one.bound
+        return _Tried(
+            criterion, strength, values, float(holds.mean()), float(np.mean(scores)), float(balanced),
+            float(right.mean()),
+        )  # fmt: skip
+
+    def _ratios(self, one: Requirement, cells: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the mean over models of the ratio, for each line of counts of people by cell ``(lines,)``."""
+        actual, decided = cells[0] > 0, cells[1 : 1 + len(MODELS)] > 0
+        codes = cells[1 + len(MODELS) + list(self.groups).index(str(one))]
+        everyone = np.ones(len(actual), dtype=bool)
+        parts = {"dpr": [everyone], "tpr_ratio": [actual], "eor": [actual, ~actual]}[one.metric]
+        told = []
+        for chosen in decided:
+            worst = np.ones(len(counts))
+            for part in parts:
+                rates = []
+                for code in self.judged[str(one)]:
+                    own = part & (codes == code)
+                    rates.append(counts[:, own & chosen].sum(1) / np.maximum(counts[:, own].sum(1), 1))
+                highest = np.max(rates, axis=0)
+                ratio = np.where(highest > 0, np.min(rates, axis=0) / np.maximum(highest, 1e-12), 1.0)
+                worst = np.minimum(worst, ratio)
+            told.append(worst)
+        return np.asarray(np.mean(told, axis=0))

@@ -1,0 +1,103 @@
+"""Asking for a bound: met on people held out, at the least cost, never by one label for everyone."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
+
+from fairsynth.data.table import Table
+from fairsynth.errors import FairsynthWarning, SettingsError
+from fairsynth.evaluation.requirements import Requirement, _Court, meet
+from fairsynth.fairness import Fairness
+from fairsynth.generators.audited_trees import AuditedTrees
+from fairsynth.generators.base import load_generator
+
+
+def test_what_is_written_is_read() -> None:
+    assert Requirement.parse("dpr>=0.95") == Requirement("dpr", (), 0.95)
+    assert Requirement.parse(" EOR[race × sex] >= .8 ") == Requirement("eor", ("race", "sex"), 0.8)
+    assert str(Requirement.parse("tpr_ratio[sex]>=0.9")) == "tpr_ratio[sex]>=0.9"
+
+
+@pytest.mark.parametrize(
+    "text", ["dpr", "dpr>0.9", "dpr<=0.9", "accuracy>=0.9", "dpr>=1.2", "dpr>=0", "dpr>=x"]
+)
+def test_what_is_no_requirement_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"dpr>=0\.95|ratio lies"):
+        Requirement.parse(text)
+
+
+@pytest.fixture(scope="module")
+def trees(proxies: tuple[Table, Table]) -> tuple[AuditedTrees, object]:
+    """Return trees that were asked for less than full parity."""
+    return meet(proxies[0], "dpr>=0.7", seed=0)
+
+
+def test_a_modest_bound_is_met_at_less_than_full_strength(trees: tuple[AuditedTrees, object]) -> None:
+    made, promise = trees
+    assert promise.met  # type: ignore[attr-defined]
+    assert promise.values["dpr>=0.7"] >= 0.7 > promise.real["dpr>=0.7"]  # type: ignore[attr-defined]
+    assert 0 < promise.strength < 1  # type: ignore[attr-defined]
+    assert made.fairness == Fairness("demographic_parity", promise.strength)  # type: ignore[attr-defined]
+    assert 0.3 < promise.confidence <= 1  # type: ignore[attr-defined]
+
+
+def test_the_promise_is_kept_in_the_file(trees: tuple[AuditedTrees, object], tmp_path: Path) -> None:
+    made, promise = trees
+    path = tmp_path / "model.fairsynth"
+    made.save(path)
+    again = load_generator(path)
+    assert isinstance(again, AuditedTrees)
+    told = again.promise_
+    assert told["values"] == promise.values  # type: ignore[attr-defined]
+    assert told["confidence"] == promise.confidence  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_met_says_what_comes_nearest(proxies: tuple[Table, Table]) -> None:
+    with pytest.warns(FairsynthWarning, match="cannot be met"):
+        made, promise = meet(proxies[0], ["dpr>=0.999", "eor>=0.999"], seed=0)
+    assert not promise.met
+    assert "NOT met" in str(promise)
+    assert promise.values.keys() == {"dpr>=0.999", "eor>=0.999"}
+    assert made.sample_table(10, seed=0).frame.height == 10
+
+
+def test_ratios_are_fairlearns(proxies: tuple[Table, Table]) -> None:
+    table = proxies[0]
+    asked = [Requirement.parse("dpr>=0.9"), Requirement.parse("eor>=0.9")]
+    court = _Court(table, asked, 0)
+    found = court.judge(court.fit, "demographic_parity", 0.0)
+    people, groups = court.people, court.people.groups().codes
+    dpr, eor = [], []
+    for name in ("lightgbm", "logistic_regression", "random_forest"):
+        chosen = court.task.decision(court.down.fit(name, court.fit.frame, seed=0).predict(people.frame))
+        own = {"y_true": people.favorable(), "y_pred": chosen, "sensitive_features": groups}
+        dpr.append(demographic_parity_ratio(**own))
+        eor.append(equalized_odds_ratio(**own))
+    assert found.values["dpr>=0.9"] == pytest.approx(np.mean(dpr))
+    assert found.values["eor>=0.9"] == pytest.approx(np.mean(eor))
+
+
+def test_confidence_is_that_of_other_people(proxies: tuple[Table, Table]) -> None:
+    """A bound at the value found holds about every other time, one far below always, one far above never."""
+    table = proxies[0]
+    court = _Court(table, [Requirement.parse("dpr>=0.5")], 0)
+    at = court.judge(court.fit, "demographic_parity", 0.0).values["dpr>=0.5"]
+    for bound, low, high in ((at, 0.2, 0.8), (at / 3, 1.0, 1.0), (min(1.0, 3 * at), 0.0, 0.0)):
+        own = _Court(table, [Requirement("dpr", (), bound)], 0)
+        assert low <= own.judge(own.fit, "demographic_parity", 0.0).confidence <= high
+
+
+def test_unknown_columns_and_too_few_people_are_errors(proxies: tuple[Table, Table]) -> None:
+    table = proxies[0]
+    with pytest.raises(SettingsError, match="no sensitive column"):
+        meet(table, "dpr[nothing]>=0.9")
+    with pytest.raises(SettingsError, match="empty"):
+        meet(table, [])
+    with pytest.raises(SettingsError, match="fewer than two groups"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        meet(table.replace(table.frame[:100]), "dpr>=0.9")
