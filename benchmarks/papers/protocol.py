@@ -238,9 +238,7 @@ def draw(name: str, settings: dict[str, Any], train: Any, seed: int, fitted: dic
         if name in OF_TEACHER:
             teacher_of(fitted, train, seed)
             chosen["teacher"] = fitted["fairvae"]
-        if name not in fitted or settings:
-            fitted[name] = get_generator_class(name)(seed=seed, **chosen).fit(train)
-        model = fitted[name]
+        model = get_generator_class(name)(seed=seed, **chosen).fit(train)
     return model.sample_table(len(train), seed=seed)
 
 
