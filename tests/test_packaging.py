@@ -137,7 +137,7 @@ def test_what_is_imported_is_declared() -> None:
     elsewhere = {"sklearn": "scikit-learn", "causallearn": "causal-learn"}
     distributions = {elsewhere.get(name) or normal(name) for name in packages}
     assert "numpy" in distributions
-    used_if_there = {"umap"}
+    used_if_there = {"umap", "torch-fidelity"}
     assert not distributions - used_if_there - asked_for()
 
 

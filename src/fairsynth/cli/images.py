@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 DEMO = "colored-digits"
 #: Images that the demo draws; a generator's images cost nothing, so there may be more than real ones.
 DEMO_IMAGES = 5000
+#: Hidden layers of the demo's student: the images are small, and so is the encoder of which it may be a quarter.
+DEMO_HIDDEN = (80, 80)
 #: Seeds whose switched latents are counted.
 SWITCHED = 10
 
@@ -446,7 +448,7 @@ def demo_images(output: Path, dataset: str, seed: int) -> None:
         teacher = get_generator_class(DEFAULT_GENERATOR)(seed=seed).fit(train, progress=progress)
         teacher.save(files["teacher"])
         # The student sees this file and nothing else.
-        student = Fair4Free().distill(files["teacher"], seed=seed, progress=progress)
+        student = Fair4Free(hidden=DEMO_HIDDEN).distill(files["teacher"], seed=seed, progress=progress)
         student.save(files["student"])
         student.sample_to(files["images"], DEMO_IMAGES, seed=seed, progress=progress)
         drawn = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsynth.evaluation.image_models import ImageNetwork, probabilities_of
+from fairsynth.evaluation.image_models import ImageNetwork, over_images, probabilities_of
 from fairsynth.evaluation.result import Score, Section
 
 if TYPE_CHECKING:
@@ -103,11 +103,7 @@ class ImageContext:
         """Return the features of some images of a set, float64 (k, d); once computed they are kept."""
         key = f"{name}:{hashlib.blake2b(index.tobytes(), digest_size=8).hexdigest()}"
         if key not in self._features:
-            parts = [
-                np.asarray(self.features(images.read(index[i : i + 512])), dtype=np.float64)
-                for i in range(0, len(index), 512)
-            ]
-            self._features[key] = np.concatenate(parts)
+            self._features[key] = over_images(images, index, self.features).astype(np.float64)
         return self._features[key]
 
     def read(self, source: str) -> tuple[Ints, Ints]:

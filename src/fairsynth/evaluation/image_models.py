@@ -9,8 +9,8 @@ and its last hidden layer is where distances between sets are measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ Pixels = NDArray[np.uint8]
 FEATURES = 64
 BATCH = 64
 RATE = 2e-3
-#: Images at a time when nothing is learned.
-READ = 512
+#: Most images at a time when nothing is learned, and most values.
+READ, READ_VALUES = 512, 2**25
 
 
 class ImageNetwork(nn.Module):
@@ -74,6 +74,11 @@ class ImageNetwork(nn.Module):
         """Return the logits of every head, (n, answers) each."""
         hidden = self.features(images)
         return {name: head(hidden) for name, head in self.heads.items()}
+
+
+def read_size(shape: tuple[int, ...]) -> int:
+    """Return how many images of a shape (height, width, channels) are looked at a time: fewer where they are large."""
+    return int(np.clip(READ_VALUES // math.prod(shape), 8, READ))
 
 
 def as_tensor(images: Pixels) -> Tensor:
@@ -222,23 +227,32 @@ def _train(
 
 def probabilities(network: ImageNetwork, images: Pixels, head: str = "label") -> Floats:
     """Return the probabilities of one head, float64 (n, answers)."""
-    parts = []
+    parts, size = [], read_size(images.shape[1:])
     with torch.inference_mode():
-        for start in range(0, len(images), READ):
-            logits = network(as_tensor(images[start : start + READ]))[head]
+        for start in range(0, len(images), size):
+            logits = network(as_tensor(images[start : start + size]))[head]
             parts.append(logits.double().softmax(dim=1).numpy())
     return np.concatenate(parts)
 
 
 def features(network: ImageNetwork, images: Pixels) -> Floats:
     """Return the last hidden layer, float64 (n, 64)."""
-    parts = []
+    parts, size = [], read_size(images.shape[1:])
     with torch.inference_mode():
-        for start in range(0, len(images), READ):
-            parts.append(network.features(as_tensor(images[start : start + READ])).double().numpy())
+        for start in range(0, len(images), size):
+            parts.append(network.features(as_tensor(images[start : start + size])).double().numpy())
     return np.concatenate(parts)
 
 
 def probabilities_of(network: ImageNetwork, images: ImageSet, head: str = "label") -> Floats:
     """Return the probabilities of one head for a whole set, read in batches; float64 (n, answers)."""
-    return np.concatenate([probabilities(network, pixels, head) for _, pixels in images.batches(READ)])
+    size = read_size(images.shape)
+    return np.concatenate([probabilities(network, pixels, head) for _, pixels in images.batches(size)])
+
+
+def over_images(images: ImageSet, index: Ints, work: Callable[[Pixels], Any]) -> NDArray[Any]:
+    """Apply a function to some images of a set, a few at a time, and join what it gives along the first axis."""
+    size = read_size(images.shape)
+    return np.concatenate(
+        [np.asarray(work(images.read(index[i : i + size]))) for i in range(0, len(index), size)]
+    )

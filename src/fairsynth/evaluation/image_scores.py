@@ -7,6 +7,7 @@ classifiers, ``train`` for distances).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 
 from fairsynth.evaluation import attribution
 from fairsynth.evaluation.image_context import ImageContext
-from fairsynth.evaluation.image_models import ImageNetwork, probabilities, probabilities_of
+from fairsynth.evaluation.image_models import (
+    ImageNetwork,
+    over_images,
+    probabilities,
+    probabilities_of,
+    read_size,
+)
 from fairsynth.metrics import fairness, privacy
 from fairsynth.metrics.image_features import pixel_points
 from fairsynth.metrics.images import fid, fid_infinity, kid
@@ -30,8 +37,8 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 DRAWS = 200
-#: Images whose colour and shape are exchanged.
-EXCHANGED = 1000
+#: Most images whose colour and shape are exchanged, and most values in them.
+EXCHANGED, EXCHANGED_VALUES = 1000, 2**27
 #: Groups with fewer images have no FID of their own.
 FEW = 20
 K = 5
@@ -371,8 +378,8 @@ def score_copies(context: ImageContext) -> None:
     n = min([context.max_images, len(context.train), *(len(s) for s in sets.values())])
     index = {name: context.sample(len(images), n, f"copies {name}") for name, images in sets.items()}
     index["train"] = context.sample(len(context.train), context.max_images, "copies train")
-    points = {name: pixel_points(images.read(index[name])) for name, images in sets.items()}
-    train = pixel_points(context.train.read(index["train"]))
+    points = {name: over_images(images, index[name], pixel_points) for name, images in sets.items()}
+    train = over_images(context.train, index["train"], pixel_points)
     people = nearest(points["holdout"], train)[0][:, 0]
     seen = _digests(context.train)
     near: dict[str, tuple[Ints, Ints, Floats, float]] = {}
@@ -410,7 +417,7 @@ def _digests(images: ImageSet) -> NDArray[np.bytes_]:
     return np.array(
         [
             hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
-            for _, some in images.batches(512)
+            for _, some in images.batches(read_size(images.shape))
             for pixels in some
         ],
         dtype="S32",
@@ -421,7 +428,8 @@ def _digests(images: ImageSet) -> NDArray[np.bytes_]:
 def score_reliance(context: ImageContext) -> None:
     """Score whether each classifier looks at colour or at shape."""
     images = context.test
-    index = context.sample(len(images), EXCHANGED, "exchanged")
+    most = int(np.clip(EXCHANGED_VALUES // math.prod(images.shape), 50, EXCHANGED))
+    index = context.sample(len(images), most, "exchanged")
     chosen = images.subset(index)
     donors = attribution.draw_donors(chosen.labels, chosen.groups, context.rng("donors"))
     kept = np.flatnonzero(donors >= 0)

@@ -282,8 +282,9 @@ def _scaled_features(
     reader: image_models.ImageNetwork, train: ImageSet, most: int
 ) -> Callable[[NDArray[np.uint8]], Any]:
     """Return the reader's features in one unit: the mean square of a feature over train images is 1."""
-    some = train.read(np.linspace(0, len(train) - 1, min(len(train), most)).astype(int))
-    unit = float(np.sqrt(np.mean(image_models.features(reader, some) ** 2))) or 1.0
+    some = np.linspace(0, len(train) - 1, min(len(train), most)).astype(np.int64)
+    found = image_models.over_images(train, some, lambda pixels: image_models.features(reader, pixels))
+    unit = float(np.sqrt(np.mean(found**2))) or 1.0
     return lambda pixels: image_models.features(reader, pixels) / unit
 
 
