@@ -334,3 +334,18 @@ def test_networks_fit_images_of_any_size(shape):
     network = image_models.ImageNetwork(shape, {"label": 3})
     found = network(torch.zeros(2, shape[2], *shape[:2]))["label"]
     assert found.shape == (2, 3)
+
+
+def test_large_images_are_looked_at_a_few_at_a_time_with_the_same_result(monkeypatch):
+    images = bars(100, 0.5, seed=1)
+    network = image_models.new_network(images, {"label": 2}, seed=0).eval()
+    whole = probabilities_of(network, images)
+    sizes = []
+    read = ImageSet.read
+    monkeypatch.setattr(ImageSet, "read", lambda self, rows: sizes.append(len(rows)) or read(self, rows))
+    monkeypatch.setattr(image_models, "READ_VALUES", 9 * 300)
+    np.testing.assert_allclose(probabilities_of(network, images), whole, rtol=1e-6)
+    assert max(sizes) == 9 and sum(sizes) == 100
+    index = np.arange(99, -1, -1)
+    joined = image_models.over_images(images, index, lambda pixels: pixels.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(joined, images.read(index).mean(axis=(1, 2, 3)))

@@ -47,6 +47,14 @@ def test_exchange_with_oneself_changes_nothing_and_black_stays_black():
     np.testing.assert_array_equal(exchange_colours(black, images), black)
 
 
+def test_exchange_of_many_images_is_that_of_each(monkeypatch):
+    rng = np.random.default_rng(0)
+    images, donors = rng.integers(0, 256, size=(2, 11, 6, 7, 3)).astype(np.uint8)
+    whole = exchange_colours(images, donors)
+    monkeypatch.setattr("fairsynth.metrics.image_features._EXCHANGED", 200)
+    np.testing.assert_array_equal(exchange_colours(images, donors), whole)
+
+
 def test_transparency_stays_the_images_own():
     images = np.random.default_rng(0).integers(0, 256, size=(4, 5, 5, 4)).astype(np.uint8)
     donors = images[::-1].copy()
