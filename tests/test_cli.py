@@ -249,7 +249,16 @@ def test_datasets_are_listed_described_and_written(tmp_path: Path) -> None:
 # ---- from a table to a report -------------------------------------------------------------------
 
 # A small decoder and the fewest steps: these tests are about the way, not about the rows.
-SMALL = ("--set", "epochs=1", "--set", "decoder_hidden=[16]", "--set", "decoder_width=8")
+SMALL = (
+    "--model",
+    "fairvae",
+    "--set",
+    "epochs=1",
+    "--set",
+    "decoder_hidden=[16]",
+    "--set",
+    "decoder_width=8",
+)
 
 
 @pytest.fixture(scope="module")
@@ -512,8 +521,8 @@ def test_bad_input_to_fit_is_named_and_leaves_nothing(people: Path, tmp_path: Pa
         (["--favorable", "maybe"], "'maybe'"),
         (["--model", "fairvaee"], "fairvaee"),
         (["--strength", "2"], "strength"),
-        (["--set", "latnet=1"], "latent_dim"),
-        (["--set", "epochs=many"], "epochs"),
+        (["--model", "fairvae", "--set", "latnet=1"], "latent_dim"),
+        (["--model", "fairvae", "--set", "epochs=many"], "epochs"),
         (["--missing", "?", "--kind", "job=colour"], "colour"),
     ):
         given = roles + change
@@ -657,7 +666,7 @@ def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-LONG = ("--set", "epochs=100000")
+LONG = ("--model", "fairvae", "--set", "epochs=100000")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
