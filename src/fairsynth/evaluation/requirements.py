@@ -32,7 +32,7 @@ METRICS: dict[str, Criterion] = {
 }
 HELD_OUT = 0.25
 #: Halvings between a strength that meets the bounds and one that does not.
-HALVINGS = 3
+HALVINGS = 4
 #: Draws of the people held out.
 RESAMPLED = 1000
 #: A group of fewer people held out (of either label, for errors) says too little of its rates.
