@@ -424,6 +424,7 @@ def _meta(
     if "plain" in how:
         reader["right on train images set aside, own colours"] = round(how["plain"], 4)
         reader["right on train images set aside, exchanged colours"] = round(how["exchanged"], 4)
+        reader["read as of the group whose colour they were given"] = round(how["follows"], 4)
     for s in context.scores:
         if s.metric in ("label_read", "sensitive_read") and s.column is not None and s.value is not None:
             what = train.label if s.metric == "label_read" else train.sensitive
