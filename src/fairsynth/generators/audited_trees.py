@@ -103,8 +103,8 @@ class AuditedTrees(FairTrees):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         reach: float = 8.0,
-        min_leaf: int = 25,
-        evidence: float = 1.0,
+        min_leaf: int = 15,
+        evidence: float = 2.0,
         backing: float = 0.1,
         max_intervals: int = 256,
         seed: int = 0,
