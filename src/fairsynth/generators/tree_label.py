@@ -85,9 +85,9 @@ class TreeLabel:
     order : np.ndarray
         Label states from the lowest value up, a missing one last, int64 ``(labels,)``.
     evening : Evening or None
-        What is moved in the place of `shifts`, where several kinds of models are audited; two labels are then allotted, so
-        that in every stretch of like scores as many are favorable as are expected; those of few rows are balanced over
-        all columns.
+        What is moved in the place of `shifts`, where several kinds of models are audited; two labels are then allotted,
+        so that in every stretch of like scores as many are favorable as are expected; those of few rows are balanced
+        over all columns.
     bin_shares : tuple of np.ndarray
         Share of each bin of the parents, where columns are faded; else empty.
     ordered : tuple of bool
@@ -429,8 +429,8 @@ def allotted(shares: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -
     Parameters
     ----------
     shares : np.ndarray
-        float64 ``(n,)``, from 0 to 1. Rows of like shares keep their order, so they should come in a random one, as drawn
-        rows do.
+        float64 ``(n,)``, from 0 to 1. Rows of like shares keep their order, so they should come in a random one, as
+        drawn rows do.
     groups : np.ndarray
         int64 ``(n,)``.
     rng : np.random.Generator

@@ -1,10 +1,10 @@
 """Labels that are drawn in balance: each as likely as it should be, and together as even as whole numbers can be.
 
-On a table of some hundred rows the draw of the labels is itself a source of error: a column that has nothing to do with the
-label will seem to, by chance, and a later model learns it. The cube method (Deville and Tillé, *Biometrika* 91, 2004; in
-the fast form of Chauvet and Tillé, *Computational Statistics* 21, 2006) draws labels whose sums over given variables are
-nearly those that are expected, while each label keeps its probability. To use it for the labels of synthetic
-rows is ours.
+On a table of some hundred rows the draw of the labels is itself a source of error: a column that has nothing to do
+with the label will seem to, by chance, and a later model learns it. The cube method (Deville and Tillé, *Biometrika*
+91, 2004; in the fast form of Chauvet and Tillé, *Computational Statistics* 21, 2006) draws labels whose sums over
+given variables are nearly those that are expected, while each label keeps its probability. To use it for the labels
+of synthetic rows is ours.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator
     shares : np.ndarray
         Probabilities, float64 ``(n,)`` from 0 to 1.
     variables : np.ndarray
-        What is balanced, float64 ``(n, d)``, the most important first: the last ones are given up first, when too few rows
-        are left to serve all.
+        What is balanced, float64 ``(n, d)``, the most important first: the last ones are given up first, when too few
+        rows are left to serve all.
     rng : np.random.Generator
         Order of the rows, and chance.
 
