@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toys import mixed_frame
 
 from fairsynth.data.encoding import (
     MAX_LEVELS,
@@ -21,6 +22,7 @@ from fairsynth.data.encoding import (
     TableEncoder,
     grid_step,
 )
+from fairsynth.data.frames import to_arrow
 from fairsynth.data.schema import MICROSECONDS, Column
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -37,6 +39,41 @@ def table_of(values: Any, name: str = "x", **options: Any) -> Table:
 
 def decoded(encoder: TableEncoder, states: np.ndarray, seed: int = 0) -> pl.DataFrame:
     return encoder.decode(np.ascontiguousarray(states.T), np.random.default_rng(seed))
+
+
+# ------------------------------------------------------------------------------------------------ batches
+def frames_of_every_kind() -> list[tuple[str, Any, tuple[str, ...]]]:
+    """Return one table as every kind of frame, with missing written in several ways."""
+    frame = mixed_frame(400, many_levels=30).drop("person")
+    marked = frame.with_columns(
+        pl.col("town").cast(pl.String).fill_null("?"),
+        pl.col("hours").fill_null(-1),
+        pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise(pl.col("member")).alias("member"),
+    )
+    pandas = marked.to_pandas().astype({"town": "category", "job": "category", "age": "int16"})
+    arrow = frame.with_columns(pl.col("income").cast(pl.Float32)).to_arrow()
+    return [
+        ("polars", frame, ()),
+        ("marked", marked, ("?", "-1")),
+        ("categories", marked.with_columns(pl.col("town", "club").cast(pl.Categorical)), ("?", "-1")),
+        ("pandas", pandas, ("?", "-1")),
+        ("pyarrow", arrow, ()),
+    ]
+
+
+@pytest.mark.parametrize("case", frames_of_every_kind(), ids=lambda case: case[0])
+def test_a_batch_holds_what_the_frame_would(case: tuple[str, Any, tuple[str, ...]]) -> None:
+    """The short way to a file gives the same bytes as the long one, types and dictionaries included."""
+    table = Table(case[1], target="paid", favorable="yes", sensitive="sex", missing=case[2])
+    encoder = TableEncoder.learn(table)
+    rng = np.random.default_rng(0)
+    states = np.stack([rng.integers(0, size, 3000).astype(np.int32) for size in encoder.sizes])
+    long = to_arrow(encoder.decode(states, np.random.default_rng(1)), table.schema)
+    for _ in range(2):  # dictionaries are kept for the next time
+        short = encoder.decode_batch(states, np.random.default_rng(1))
+        assert short.schema.equals(long.schema)
+        assert short.equals(long)
+        short.validate(full=True)
 
 
 # ---------------------------------------------------------------------------------------- random tables

@@ -19,9 +19,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from fairsynth.data.canonical import canonical_dtype
+from fairsynth.data.frames import arrow_schema, batch_column, batch_levels
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -132,8 +134,8 @@ class LevelStates(BaseModel):
             states = np.where(gone, np.int32(self.size - 1), states)
         return states
 
-    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
-        """Return canonical values of the states ``(n,)``."""
+    def _levels(self, states: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the level of every row, whatever it is where missing, and which are missing."""
         gone = states == self.size - 1 if self.missing else None
         levels = states
         if self.order:
@@ -145,6 +147,11 @@ class LevelStates(BaseModel):
             )
             ranks = np.clip(ranks, self._first[at], self._first[at + 1] - 1)
             levels = np.asarray(self.order)[ranks]
+        return levels, gone
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
+        """Return canonical values of the states ``(n,)``."""
+        levels, gone = self._levels(states, rng)
         if gone is not None:
             levels = np.where(gone, 0, levels)
         dtype = canonical_dtype(column)
@@ -154,6 +161,30 @@ class LevelStates(BaseModel):
         else:
             series = pl.Series(self.name, levels == 1)
         return _with_missing(series, gone)
+
+    def decode_arrow(
+        self, states: np.ndarray, rng: np.random.Generator, column: Column, kind: pa.DataType
+    ) -> pa.Array:
+        """Return the values of the states ``(n,)`` as an array of a batch; the same as by `decode`."""
+        if pa.types.is_boolean(kind) and column.missing_marker is None:
+            levels, gone = self._levels(states, rng)
+            return _masked(levels == 1, gone)
+        is_text = pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)
+        if not is_text or column.marker_level is not None:
+            return batch_column(self.decode(states, rng, column), column, kind)
+        levels, gone = self._levels(states, rng)
+        if gone is not None and column.missing_marker is not None:
+            levels, gone = np.where(gone, self.n_levels, levels), None
+        codes = _masked(levels.astype(np.int32, copy=False), gone).cast(kind.index_type)
+        return pa.DictionaryArray.from_arrays(
+            codes, self._dictionary(column, kind), ordered=kind.ordered, safe=False
+        )
+
+    def _dictionary(self, column: Column, kind: pa.DataType) -> pa.Array:
+        found: pa.Array | None = self.__dict__.get("_texts")
+        if found is None:
+            found = self.__dict__["_texts"] = batch_levels(column, kind)
+        return found
 
 
 class NumberStates(BaseModel):
@@ -288,37 +319,61 @@ class NumberStates(BaseModel):
         states = self.states_of(np.where(gone, self._low[0] * (self.step or 1.0), numbers))
         return np.where(gone, np.int32(self.size - 1), states) if gone.any() else states
 
-    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
-        """Return canonical values of the states ``(n,)``, drawn inside their intervals."""
-        values = self._low[states]
+    def _inside(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw how far from the first value of its interval each number lies, in steps, float64 ``(n,)``."""
+        inside, first, keys = self._atoms_inside
+        draws = rng.random(len(states))
+        draws *= (self._span - inside).take(states)
+        if not self.step:
+            return draws
+        np.floor(draws, out=draws)
+        if len(keys):  # a value that is a state of its own is not drawn as part of an interval
+            places = states.astype(keys.dtype) * self._far + draws.astype(keys.dtype)
+            draws += np.searchsorted(keys, places, side="right") - first.take(states)
+        return draws
+
+    def _values(
+        self, states: np.ndarray, rng: np.random.Generator, column: Column
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a number for every state, drawn inside its interval, and which are missing.
+
+        Floats; or int64, microseconds for moments.
+        """
+        values = self._low.take(states)
         if self.n_intervals:
-            inside, first, keys = self._atoms_inside
-            draws = rng.random(len(states)) * (self._span - inside)[states]
-            if self.step:
-                np.floor(draws, out=draws)
-            values += draws
-            if len(keys):  # a value that is a state of its own is not drawn as part of an interval
-                places = states.astype(keys.dtype) * self._far + draws.astype(keys.dtype)
-                values += np.searchsorted(keys, places, side="right") - first[states]
+            # What is a state of its own needs no chance: in many columns that is nearly every row.
+            rows = np.flatnonzero(states >= len(self.atoms)) if self.atoms else slice(None)
+            values[rows] += self._inside(states[rows], rng)
         gone = states == self.size - 1 if self.missing else None
         if column.kind == "continuous":
             if self.step:
                 # Dividing by a power of ten gives the double nearest to the decimal; multiplying does not.
                 per_unit = round(1 / self.step)
                 values /= per_unit
-            series = pl.Series(self.name, values)
+            return values, gone
+        if column.kind == "integer" and abs(values).max(initial=0) >= _EXACT:
+            values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
+            counts = np.clip(values.astype(np.int64), _whole(column.minimum), _whole(column.maximum))
         else:
-            if column.kind == "integer" and abs(values).max(initial=0) >= _EXACT:
-                values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
-                counts = np.clip(values.astype(np.int64), _whole(column.minimum), _whole(column.maximum))
-            else:
-                counts = values.astype(np.int64)
-            if column.kind == "datetime":
-                counts *= np.int64(self.step)
-            series = pl.Series(self.name, counts)
-            if column.kind == "datetime":
-                series = series.cast(pl.Datetime("us"))
-        return _with_missing(series, gone)
+            counts = values.astype(np.int64)
+        if column.kind == "datetime":
+            counts *= np.int64(self.step)
+        return counts, gone
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
+        """Return canonical values of the states ``(n,)``, drawn inside their intervals."""
+        values, gone = self._values(states, rng, column)
+        series = pl.Series(self.name, values)
+        return _with_missing(series.cast(pl.Datetime("us")) if column.kind == "datetime" else series, gone)
+
+    def decode_arrow(
+        self, states: np.ndarray, rng: np.random.Generator, column: Column, kind: pa.DataType
+    ) -> pa.Array:
+        """Return the values of the states ``(n,)`` as an array of a batch; the same as by `decode`."""
+        plain = {"continuous": pa.float64(), "integer": pa.int64()}.get(column.kind)
+        if kind != plain or column.missing_marker is not None:
+            return batch_column(self.decode(states, rng, column), column, kind)
+        return _masked(*self._values(states, rng, column))
 
     def places(self) -> np.ndarray:
         """Return where each state stands in the order of values, from 0 to 1; NaN for missing, ``(size,)``."""
@@ -412,6 +467,27 @@ class TableEncoder:
                 for part, line in zip(self.states, states, strict=True)
             ]
         )
+
+    def decode_batch(self, states: np.ndarray, rng: np.random.Generator) -> pa.RecordBatch:
+        """Return rows, without identifiers, as a batch of the types of `frames.arrow_schema`.
+
+        The same rows as those of `decode`, with fewer steps between; arguments as there.
+        """
+        columns = [self.schema[name] for name in self.names]
+        return pa.RecordBatch.from_arrays(
+            [
+                part.decode_arrow(line, rng, column, kind)
+                for part, line, column, kind in zip(
+                    self.states, states, columns, self._arrow_schema.types, strict=True
+                )
+            ],
+            schema=self._arrow_schema,
+        )
+
+    @cached_property
+    def _arrow_schema(self) -> pa.Schema:
+        whole = arrow_schema(self.schema)
+        return pa.schema([whole.field(name) for name in self.names])
 
     def to_json(self) -> list[Any]:
         """Return the states as plain JSON values."""
@@ -528,6 +604,10 @@ def _whole(bound: object) -> int:
 def _as_numbers(values: pl.Series) -> np.ndarray:
     physical = values.to_physical() if values.dtype.is_temporal() else values
     return physical.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _masked(values: np.ndarray, gone: np.ndarray | None) -> pa.Array:
+    return pa.array(values, mask=gone if gone is not None and gone.any() else None)
 
 
 def _with_missing(series: pl.Series, gone: np.ndarray | None) -> pl.Series:

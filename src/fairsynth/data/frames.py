@@ -382,17 +382,23 @@ def to_arrow(frame: pl.DataFrame, schema: Schema) -> pa.RecordBatch:
         Of the types of `arrow_schema`.
     """
     types = arrow_schema(schema)
-    arrays = []
-    for column, kind in zip(schema, types.types, strict=True):
-        values = frame[column.name]
-        if pa.types.is_dictionary(kind) and column.marker_level is None and column.missing_marker is not None:
-            # The marker is one more entry of the dictionary.
-            texts = pl.Series([*column.levels, column.missing_marker], dtype=pl.String)
-            levels = to_arrow_array(texts).cast(kind.value_type)
-            codes = to_arrow_array(values.to_physical().cast(pl.Int32).fill_null(len(column.levels)))
-            arrays.append(
-                pa.DictionaryArray.from_arrays(codes.cast(kind.index_type), levels, ordered=kind.ordered)
-            )
-        else:
-            arrays.append(_to_arrow_column(values, column, kind))
+    arrays = [
+        batch_column(frame[column.name], column, kind)
+        for column, kind in zip(schema, types.types, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=types)
+
+
+def batch_column(values: pl.Series, column: Column, kind: pa.DataType) -> pa.Array:
+    """Turn the canonical values of one column into an array of the type that `arrow_schema` gives it."""
+    if pa.types.is_dictionary(kind) and column.marker_level is None and column.missing_marker is not None:
+        codes = to_arrow_array(values.to_physical().cast(pl.Int32).fill_null(len(column.levels)))
+        levels = batch_levels(column, kind)
+        return pa.DictionaryArray.from_arrays(codes.cast(kind.index_type), levels, ordered=kind.ordered)
+    return _to_arrow_column(values, column, kind)
+
+
+def batch_levels(column: Column, kind: pa.DataType) -> pa.Array:
+    """Return the texts of a column's levels as the dictionary of a batch; the marker of missing is one more entry."""
+    marker = () if column.missing_marker is None else (column.missing_marker,)
+    return to_arrow_array(pl.Series([*column.levels, *marker], dtype=pl.String)).cast(kind.value_type)

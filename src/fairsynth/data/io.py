@@ -27,6 +27,8 @@ WRITABLE = (".parquet", ".csv", ".csv.gz")
 _DUCKDB = "duckdb:///"
 #: Rows that one row group of a Parquet file holds at least, so that small batches do not make slow files.
 ROW_GROUP = 131_072
+#: Rows handed to the encoder of a column at a time.
+WRITE_ROWS = 16_384
 #: Integers of a smaller range are written with a dictionary.
 FEW_VALUES = 1_000
 
@@ -278,7 +280,8 @@ class _ParquetSink:
 
         self._types = arrow_schema(schema)
         self._file_types = file_schema(schema)
-        dictionaries = [item.name for item in self._types if pa.types.is_dictionary(item.type)]
+        text = {item.name for item in self._types if pa.types.is_dictionary(item.type)}
+        dictionaries = sorted(text)
         # Of numbers only those of few values: on others, building a dictionary takes several times longer.
         dictionaries += [column.name for column in schema if _has_few_values(column)]
         self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
@@ -287,6 +290,9 @@ class _ParquetSink:
             self._types,
             compression="snappy",
             use_dictionary=dictionaries or False,
+            # Of text, minimum and maximum help nobody, and to find them takes a third of all writing.
+            write_statistics=[item.name for item in self._types if item.name not in text] or False,
+            write_batch_size=WRITE_ROWS,
             # The types stored are those of the file, not the dictionaries that only make writing quick.
             store_schema=False,
         )

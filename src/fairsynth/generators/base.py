@@ -149,6 +149,10 @@ class Generator(BaseEstimator, ABC):
     def _draw(self, n: int, request: Any, seed: np.random.SeedSequence) -> pl.DataFrame:
         """Return `n` canonical rows without identifiers; must be safe to call from several threads."""
 
+    def _draw_batch(self, n: int, request: Any, seed: np.random.SeedSequence) -> pa.RecordBatch | None:
+        """Return what `_draw` would, straight as a batch, for methods that can; None where it takes a frame."""
+        return None
+
     def _prepare(self, request: Request) -> Any:
         """Turn a request into what `_draw` needs, once for all blocks."""
         return request
@@ -398,7 +402,14 @@ class Generator(BaseEstimator, ABC):
             order = np.random.default_rng([chosen, index]).permutation(sizes[index])
             return pl.concat(parts)[order]
 
+        # Identifiers are made as frames.
+        straight = finish == self._to_arrow and quotas is None and not self.schema_.identifiers
+
         def block(index: int) -> Any:
+            if straight:
+                batch = self._draw_batch(sizes[index], prepared, np.random.SeedSequence([chosen, index]))
+                if batch is not None:
+                    return batch
             frame = rows(index)
             frame = frame.with_columns(
                 fresh_identifiers(self.schema_[name], sizes[index], start=index * BLOCK_ROWS)

@@ -53,6 +53,8 @@ from fairsynth.nn.training import Checkpoint
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from fairsynth.bundle import Bundle
 
 STAGE = "fit trees"
@@ -154,7 +156,7 @@ class FairTrees(Generator):
         calibrate: bool = True,
         reach: float = 4.0,
         min_leaf: int = 20,
-        evidence: float = 1.0,
+        evidence: float = 2.0,
         backing: float = 0.1,
         max_intervals: int = 256,
         seed: int = 0,
@@ -300,12 +302,25 @@ class FairTrees(Generator):
 
     def _draw(self, n: int, request: rejection.Wanted, seed: np.random.SeedSequence) -> pl.DataFrame:
         layout = self.lines_.layout
-        if not request.states:  # nothing can be turned away
-            rng, numbers = (np.random.default_rng(child) for child in seed.spawn(2))
-            shares = request.table.sum(0)
-            chosen = rng.choice(len(shares), size=n, p=shares / shares.sum())
-            return layout.encoder.decode(self._propose(rejection.Cells(n, None, chosen), rng), numbers)
+        if not request.states:
+            return layout.encoder.decode(*self._unconditional(n, request, seed))
         return rejection.draw(n, self._propose, request, layout, self.groups_, "group", seed)
+
+    def _draw_batch(
+        self, n: int, request: rejection.Wanted, seed: np.random.SeedSequence
+    ) -> pa.RecordBatch | None:
+        if request.states:
+            return None
+        return self.lines_.layout.encoder.decode_batch(*self._unconditional(n, request, seed))
+
+    def _unconditional(
+        self, n: int, request: rejection.Wanted, seed: np.random.SeedSequence
+    ) -> tuple[np.ndarray, np.random.Generator]:
+        """Draw states of rows of which nothing can be turned away; return what their numbers are drawn with, too."""
+        rng, numbers = (np.random.default_rng(child) for child in seed.spawn(2))
+        shares = request.table.sum(0)
+        chosen = rng.choice(len(shares), size=n, p=shares / shares.sum())
+        return self._propose(rejection.Cells(n, None, chosen), rng), numbers
 
     def _propose(self, cells: rejection.Cells, rng: np.random.Generator) -> np.ndarray:
         assert cells.groups is not None
