@@ -95,8 +95,8 @@ def pack(shares: np.ndarray) -> np.ndarray:
 
     A share below half a unit of keeping is rounded to none, so a state that never comes stays one that never comes.
     """
-    narrow = shares.shape[1] <= NARROW_STATES
-    bits, kind = (16, np.uint32) if narrow else (32, np.uint64)
+    bits = 16 if shares.shape[1] <= NARROW_STATES else 32
     accept, other = alias_table(shares)
-    units = np.minimum(np.round(accept.ravel() * 2.0**bits), 2.0**bits - 1).astype(kind)
-    return units << kind(bits) | other.ravel().astype(kind)
+    units = np.minimum(np.round(accept.ravel() * 2.0**bits), 2.0**bits - 1).astype(np.uint64)
+    packed = (units << np.uint64(bits)) | other.ravel().astype(np.uint64)
+    return packed.astype(np.uint32) if bits == 16 else packed
