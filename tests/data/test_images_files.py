@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import fairsynth as fs
-from fairsynth.errors import DataError
+from fairsynth.errors import DataError, SettingsError
 
 
 def folder(place: Path, n: int = 6, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Path:
@@ -81,7 +82,20 @@ def bad_escape(place: Path) -> str:
     return "outside.png.*leads out"
 
 
-BAD = [bad_truncated, bad_foreign, bad_missing, bad_size, bad_mode, bad_label, bad_escape]
+def bad_deep(place: Path) -> str:
+    Image.fromarray(np.full((8, 6), 40_000, dtype=np.uint16)).save(place / "3.png")
+    return "3.png.*more than 8 bits"
+
+
+def bad_pipe(place: Path) -> str:
+    (place / "2.png").unlink()
+    os.mkfifo(place / "2.png")
+    return "2.png.*no file but"
+
+
+BAD = [
+    bad_truncated, bad_foreign, bad_missing, bad_size, bad_mode, bad_label, bad_escape, bad_deep, bad_pipe
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", BAD)
@@ -106,6 +120,40 @@ def test_truncation_is_named_when_it_is_met_later(tmp_path: Path):
     images = read(tmp_path, look="headers")
     with pytest.raises(DataError, match=r"2\.png.*cut off"):
         images.read([2])
+
+
+def test_16_bits_are_refused_even_where_a_mode_is_asked_for(tmp_path: Path):
+    bad_deep(folder(tmp_path))  # turned into 8 bits by the library, it would be white all over
+    with pytest.raises(DataError, match=r"3\.png.*more than 8 bits"):
+        read(tmp_path, mode="L")
+
+
+def test_a_picture_is_upright_and_laid_on_white(tmp_path: Path):
+    folder(tmp_path)
+    lying = np.zeros((6, 8, 3), dtype=np.uint8)
+    lying[:3] = 255  # its top, which belongs to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(lying).save(tmp_path / "0.png", exif=exif)
+    images = read(tmp_path)
+    assert images.shape == (8, 6, 3)
+    assert images.read([0])[0, :, 3:].min() == 255 and images.read([0])[0, :, :3].max() == 0
+    Image.new("RGBA", (6, 8), (255, 0, 0, 0)).save(tmp_path / "1.png")
+    assert read(tmp_path, mode="RGB").read([1]).min() == 255
+    assert read(tmp_path, mode="RGBA").read([1])[0, 0, 0].tolist() == [255, 0, 0, 0]
+
+
+def test_label_and_group_of_one_column_are_refused(tmp_path: Path):
+    folder(tmp_path)
+    with pytest.raises(SettingsError, match="three columns"):
+        fs.ImageSet.from_folder(tmp_path, tmp_path / "t.csv", label="label", sensitive="label")
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2,3\n4,5\n", "file,b\n0.png,1\n"])
+def test_a_damaged_table_of_a_saved_folder_is_named(tmp_path: Path, text: str):
+    (tmp_path / "images.csv").write_text(text)
+    with pytest.raises(DataError, match=r"images\.csv"):
+        fs.load_images(tmp_path)
 
 
 def test_many_bad_files_are_counted(tmp_path: Path):
@@ -213,6 +261,28 @@ def test_damaged_archives_are_refused(tmp_path: Path, kind: int):
 
 
 # ----------------------------------------------------------------------------------------------------------- idx
+def test_what_unpacks_to_a_disk_full_is_not_unpacked(tmp_path: Path):
+    size = (1 << 28) + (1 << 20)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w") as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|u1", "fortran_order": False, "shape": (size >> 20, 1024, 1024)}
+            )
+            for _ in range(size >> 20):
+                stream.write(bytes(1 << 20))
+        for name in ("labels", "groups"):
+            buffer = io.BytesIO()
+            np.save(buffer, np.arange(size >> 20) % 2)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    with pytest.raises(DataError, match="would unpack"):
+        fs.ImageSet.from_npz(tmp_path / "bomb.npz")
+    head = bytes([0, 0, 8, 3]) + struct.pack(">3I", size >> 10, 32, 32)
+    with gzip.open(tmp_path / "bomb.gz", "wb") as file:
+        file.write(head + bytes(1 << 20))
+    with pytest.raises(DataError, match="would unpack"):
+        fs.ImageSet.from_idx(tmp_path / "bomb.gz", tmp_path / "l", groups=[0])
+
+
 def test_damaged_idx_files_are_refused(tmp_path: Path):
     good = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 4) + bytes(80)
     labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 5) + bytes(5)
@@ -264,6 +334,15 @@ def test_celeba_of_the_publishers_layout(tmp_path: Path):
     with pytest.raises(DataError, match=r"1 of 4 images.*000002\.jpg"):
         fs.load_images("celeba", folder=tmp_path)
     assert len(fs.load_images("celeba", folder=tmp_path, skip_bad=True)) == 3
+    cut = tmp_path / "img_align_celeba" / names[0]
+    cut.write_bytes(cut.read_bytes()[:9000])  # its header is sound
+    kept = fs.load_images("celeba", folder=tmp_path, skip_bad=True)
+    assert [name for name, _ in kept.skipped] == names[:2]
+    assert kept.read([0, 1]).shape == (2, 64, 64, 3)
+    (tmp_path / "list_eval_partition.txt").write_text(parts + "\nfoo\n")
+    with pytest.raises(DataError, match=r"list_eval_partition\.txt"):
+        fs.load_images("celeba", folder=tmp_path)
+    (tmp_path / "list_eval_partition.txt").write_text(parts + "\n")
     with pytest.raises(DataError, match=r"list_attr_celeba\.txt"):
         fs.load_images("celeba", folder=tmp_path / "img_align_celeba")
 

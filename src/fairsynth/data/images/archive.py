@@ -125,7 +125,8 @@ class Archive:
             with zipfile.ZipFile(self.path) as archive, archive.open(member.info) as stream:
                 if member.info.compress_type != zipfile.ZIP_STORED:
                     stream.read(member.start)
-                    flat = spill(stream.read, member.size, f"{self.path}: {name!r}").view(member.dtype)
+                    said, packed = f"{self.path}: {name!r}", member.info.compress_size
+                    flat = spill(stream.read, member.size, said, packed=packed).view(member.dtype)
                     return flat.reshape(member.shape)
                 while stream.read(1 << 20):
                     pass

@@ -73,6 +73,8 @@ def read_folder(
     DataError
         If a column is missing; or, naming them, if files are missing, unreadable, truncated, or of mixed sizes or
         modes.
+    SettingsError
+        If two of the three columns are one.
     MissingDependencyError
         If Pillow is not installed.
     """
@@ -89,13 +91,18 @@ def read_folder(
         and all(isinstance(n, int) and 1 <= n <= 8192 for n in size)
     ):
         raise SettingsError(f"size={size!r} must be (height, width), whole numbers from 1 to 8192.")
-    table = csv if isinstance(csv, pl.DataFrame) else _table(Path(csv))
+    table = csv if isinstance(csv, pl.DataFrame) else read_table(Path(csv))
     named = "the table" if isinstance(csv, pl.DataFrame) else str(csv)
     missing = [column for column in (file, label, sensitive) if column not in table.columns]
     if missing:
         raise DataError(
             f"{named}: there is no column {missing[0]!r}; it has {', '.join(table.columns)}. Name the columns with "
             "file=..., label=..., sensitive=...."
+        )
+    if len({file, label, sensitive}) < 3:
+        raise SettingsError(
+            f"file={file!r}, label={label!r} and sensitive={sensitive!r} must be three columns: a label that is also "
+            "the sensitive attribute leaves nothing to compare."
         )
     if not len(table):
         raise DataError(f"{named}: it names no image.")
@@ -169,7 +176,14 @@ class _Looked:
         return None
 
 
-def _table(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a CSV table with a header, every column as text.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
     try:
         return pl.read_csv(path, infer_schema=False)
     except FileNotFoundError as error:

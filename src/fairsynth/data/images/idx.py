@@ -21,6 +21,8 @@ _UBYTE = 0x08
 #: More than any set of images that this reads.
 MAX_BYTES = 1 << 38
 _PIECE = 1 << 20
+#: No set of images shrinks to less than such a part of itself; what does is made to fill a disk.
+MOST_PACKED, LITTLE = 400, 1 << 28
 
 
 def read_idx(path: str | os.PathLike[str], dimensions: tuple[int, ...]) -> np.ndarray:
@@ -56,7 +58,8 @@ def read_idx(path: str | os.PathLike[str], dimensions: tuple[int, ...]) -> np.nd
                 return np.memmap(place, np.uint8, "r", offset=start, shape=shape)
             with gzip.GzipFile(fileobj=raw) as stream:
                 shape, _ = _header(stream, place, dimensions)
-                return spill(stream.read, math.prod(shape), str(place)).reshape(shape)
+                packed = place.stat().st_size
+                return spill(stream.read, math.prod(shape), str(place), packed=packed).reshape(shape)
     except FileNotFoundError as error:
         raise DataError(f"{place}: there is no such file.") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -80,14 +83,20 @@ def _header(
     return shape, 4 + len(sizes)
 
 
-def spill(read: Callable[[int], bytes], size: int, path: str) -> np.ndarray:
+def spill(read: Callable[[int], bytes], size: int, path: str, *, packed: int) -> np.ndarray:
     """Put a stream of exactly `size` bytes into a file without a name and map it, so that memory does not hold it.
+
+    `packed` is how many bytes it has before it is unpacked.
 
     Raises
     ------
     DataError
-        If the stream is shorter or longer, or the disk has no room for it.
+        If the stream is shorter or longer, unpacks to far more than images do, or the disk has no room for it.
     """
+    if size > LITTLE and size > MOST_PACKED * packed:
+        raise DataError(
+            f"{path}: {packed:,} bytes would unpack to {size:,}; no images are packed so closely, and it is not read."
+        )
     folder = tempfile.gettempdir()
     if size > shutil.disk_usage(folder).free:
         raise DataError(

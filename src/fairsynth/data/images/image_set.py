@@ -197,6 +197,8 @@ class ImageSet:
                 favorable=favorable or told("favorable") or (),
             )  # fmt: skip
         except DataError as error:
+            if str(error).startswith(str(path)):
+                raise
             raise DataError(f"{path}: {error}") from error
 
     @classmethod

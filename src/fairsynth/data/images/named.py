@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from fairsynth.data.catalog.places import FOLDER_VARIABLE, folder_of
-from fairsynth.data.images.folder import read_folder
+from fairsynth.data.images.folder import read_folder, read_table
 from fairsynth.data.images.idx import read_idx
 from fairsynth.data.images.image_set import ImageSet
 from fairsynth.data.images.pixels import ArraySource, Source, TintedSource
@@ -106,9 +106,16 @@ def load_images(
     if place.suffix.lower() == ".npz":
         return ImageSet.from_npz(place, **settings)
     if (place / "images.csv").is_file():
-        columns = pl.read_csv(place / "images.csv", infer_schema=False, n_rows=1).columns
-        given = {"label": columns[1], "sensitive": columns[2]} if len(columns) > 2 else {}
-        return read_folder(place, place / "images.csv", progress=progress, **{**given, **settings})
+        table = read_table(place / "images.csv")
+        others = [column for column in table.columns if column != settings.get("file", "file")]
+        given = {"label": others[0], "sensitive": others[1]} if len(others) > 1 else {}
+        roles = {**given, **settings}
+        if not {"label", "sensitive"} <= set(roles):
+            raise DataError(
+                f"{place / 'images.csv'}: it has {', '.join(table.columns)}; a label and a sensitive attribute are "
+                "needed beside the file."
+            )
+        return read_folder(place, place / "images.csv", progress=progress, **roles)
     raise DataError(
         f"there is no set of images {text!r}; known are {', '.join(named)}, a .npz file, and a folder with images.csv "
         "(for other tables: ImageSet.from_folder)."
@@ -225,7 +232,8 @@ def celeba(
     size : tuple of int
         Height and width.
     skip_bad, progress
-        As of `ImageSet.from_folder`. Headers of files are looked at, not all pixels.
+        As of `ImageSet.from_folder`. Only headers of files are looked at unless bad ones are to be skipped, which takes
+        the time of reading them all.
     """
     base = _publisher(
         "celeba", folder, ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")
@@ -241,7 +249,12 @@ def celeba(
                 f"{base / 'list_attr_celeba.txt'}: there is no attribute {name!r}; it has {', '.join(header)}."
             )
     words = [line.split() for line in lines[2:]]
-    part = dict(line.split()[:2] for line in _lines(base / "list_eval_partition.txt"))
+    parts = [line.split() for line in _lines(base / "list_eval_partition.txt") if line.strip()]
+    if any(len(w) != 2 for w in parts):
+        raise DataError(
+            f"{base / 'list_eval_partition.txt'}: a line has not a file and its part; the file is damaged."
+        )
+    part = {name: number for name, number in parts}
     if any(len(w) != len(header) + 1 for w in words):
         raise DataError(
             f"{base / 'list_attr_celeba.txt'}: a line has not {len(header)} attributes; the file is damaged."
@@ -255,8 +268,8 @@ def celeba(
     )
     return read_folder(
         base / "img_align_celeba", table, label=label, sensitive=sensitive, size=size, mode="RGB",
-        classes=("no", "yes"), levels=("no", "yes"), favorable=("yes",), skip_bad=skip_bad, look="headers",
-        progress=progress,
+        classes=("no", "yes"), levels=("no", "yes"), favorable=("yes",), skip_bad=skip_bad,
+        look="pixels" if skip_bad else "headers", progress=progress,
     )  # fmt: skip
 
 
@@ -284,7 +297,8 @@ def fairface(
     size : tuple of int
         Height and width.
     skip_bad, progress
-        As of `ImageSet.from_folder`. Headers of files are looked at, not all pixels.
+        As of `ImageSet.from_folder`. Only headers of files are looked at unless bad ones are to be skipped, which takes
+        the time of reading them all.
     """
     files = {"train": "fairface_label_train.csv", "valid": "fairface_label_val.csv"}
     if split not in files:
@@ -292,7 +306,7 @@ def fairface(
     base = _publisher("fairface", folder, (files[split],))
     return read_folder(
         base, base / files[split], label=label, sensitive=sensitive, size=size, mode="RGB", skip_bad=skip_bad,
-        look="headers", progress=progress,
+        look="pixels" if skip_bad else "headers", progress=progress,
     )  # fmt: skip
 
 

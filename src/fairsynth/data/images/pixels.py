@@ -18,6 +18,12 @@ Shape = tuple[int, int, int]
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 #: A picture of more pixels than this is taken for a decompression bomb.
 MAX_PIXELS = 1 << 26
+#: How much of it is shown when a picture is laid on white: these modes have transparency.
+SEE_THROUGH = ("RGBA", "LA", "PA", "La", "RGBa")
+#: Modes of more than 8 bits a channel. Turned into 8 bits they are cut off at 255, which leaves white.
+DEEP = ("I", "F")
+#: The EXIF tag that says how a camera was held, and its values at which height and width change places.
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
 
 
 class Source(Protocol):
@@ -154,18 +160,25 @@ class FolderSource:
 def read_picture(path: Path, mode: str, size: tuple[int, int]) -> Pixels:
     """Return one picture, uint8 ``(height, width, channels)``.
 
-    A picture of another shape is cut to the wanted ratio around its middle, and scaled.
+    A picture of another shape is cut to the wanted ratio around its middle, and scaled. One that a camera took lying on
+    its side is set upright, and a transparent one is laid on white where the mode has no transparency.
 
     Raises
     ------
     DataError
-        If the file is no picture, is cut off, or is larger than a picture may be.
+        If the file is no picture, is cut off, is larger than a picture may be, or has more than 8 bits a channel.
     """
     from PIL import ImageOps
 
     with _opened(path) as picture:
+        _refuse_deep(path, picture.mode)
         try:
-            turned = picture.convert(mode)
+            turned = ImageOps.exif_transpose(picture)
+            if mode != "RGBA" and (turned.mode in SEE_THROUGH or "transparency" in turned.info):
+                clear = turned.convert("RGBA")
+                ground = pillow().new("RGBA", clear.size, "white")
+                turned = pillow().alpha_composite(ground, clear)
+            turned = turned.convert(mode)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise DataError(f"{path}: the picture is cut off or damaged ({_said(error)}).") from error
         if (turned.height, turned.width) != size:
@@ -174,25 +187,51 @@ def read_picture(path: Path, mode: str, size: tuple[int, int]) -> Pixels:
 
 
 def look_at(path: Path) -> tuple[str, tuple[int, int]]:
-    """Return mode and (height, width) that a file says it has, without reading its pixels.
+    """Return mode and (height, width), set upright, that a file says it has, without reading its pixels.
 
     Raises
     ------
     DataError
-        If the file is no picture, or is larger than a picture may be.
+        If the file is no picture, is larger than a picture may be, or has more than 8 bits a channel.
     """
     with _opened(path) as picture:
-        return str(picture.mode), (int(picture.height), int(picture.width))
+        _refuse_deep(path, picture.mode)
+        try:
+            lying = _exif(picture).get(ORIENTATION) in LYING
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise DataError(f"{path}: the picture is cut off or damaged ({_said(error)}).") from error
+        height, width = int(picture.height), int(picture.width)
+        return str(picture.mode), (width, height) if lying else (height, width)
+
+
+def _exif(picture: Any) -> Any:
+    if picture.format != "PNG":
+        return picture.getexif()
+    found = pillow().Exif()  # of a PNG file getexif would read all pixels, to find what may stand behind them
+    if "exif" in picture.info:
+        found.load(picture.info["exif"])
+    return found
+
+
+def _refuse_deep(path: Path, mode: str) -> None:
+    if mode.split(";")[0] in DEEP:
+        raise DataError(f"{path}: it has more than 8 bits a channel (mode {mode}); save it with 8 bits.")
 
 
 def _opened(path: Path) -> Any:
     image = pillow()
+    if path.exists() and not path.is_file():  # a named pipe would be waited for
+        raise DataError(f"{path}: this is no file but a folder or a device.")
     try:
         picture = image.open(path, formats=("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"))
     except image.DecompressionBombError as error:
         raise _bomb(path) from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file.") from error
+    except image.UnidentifiedImageError as error:
+        raise DataError(
+            f"{path}: this is no picture of a known kind, or it is cut off at its start."
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise DataError(f"{path}: this is no picture that can be read ({_said(error)}).") from error
     if picture.width * picture.height > MAX_PIXELS:
