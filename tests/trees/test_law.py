@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fairsynth.trees.law import LeafLaw, alias_table, smoothed_shares
-from fairsynth.trees.layered import Layer, LayeredTree
+from fairsynth.trees.bins import Bins
+from fairsynth.trees.law import LeafLaw, alias_table, leaf_counts, shares_of_counts, smoothed_shares
+from fairsynth.trees.layered import Layer, LayeredTree, grow
 
 
 @settings(max_examples=200, deadline=None)
@@ -82,3 +83,24 @@ def test_nothing_leaks_past_the_first_layer_where_states_are_not_allowed() -> No
 def test_laws_that_are_none_are_refused(shares: np.ndarray) -> None:
     with pytest.raises(ValueError, match="law of a column"):
         LeafLaw(shares).check(2, 3)
+
+
+def test_counts_of_batches_make_the_law_of_all_rows() -> None:
+    rng = np.random.default_rng(4)
+    lines = [rng.integers(0, size, 4000) for size in (3, 8, 5)]
+    column = (lines[0] * 7 + lines[1] + rng.integers(0, 9, 4000)) % 40
+    own = Bins(np.arange(40) // 4, 10, ordered=True)
+    bins = [Bins(np.arange(size), size, ordered=size > 4) for size in (3, 8, 5)]
+    tree = grow(lines, bins, own.of_state[column], own, min_leaf=20, evidence=1.0)
+    assert tree.n_leaves > 10
+    parts = [slice(0, 1), slice(1, 1500), slice(1500, 4000)]
+    counts = sum(leaf_counts(tree, [line[part] for line in lines], column[part], 40) for part in parts)
+    for coarse in (None, own):
+        whole = smoothed_shares(tree, lines, column, 40, weight=0.1, coarse=coarse)
+        np.testing.assert_array_equal(shares_of_counts(tree, counts, weight=0.1, coarse=coarse), whole)
+        # Where nobody comes the law is that of the node above: still one.
+        empty = counts.copy()
+        empty[:3] = 0
+        law = shares_of_counts(tree, empty, weight=0.1, coarse=coarse)
+        assert np.isfinite(law).all()
+        np.testing.assert_allclose(law.sum(1), 1, atol=1e-5)

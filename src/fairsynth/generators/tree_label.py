@@ -305,15 +305,44 @@ def learn_label(
         kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),
         _order(layout), ordered=tuple(own.ordered for own in bins) if len(states) <= BALANCED_ROWS else (),
     )  # fmt: skip
+    joint = joint_counts(states, groups, n_labels, n_groups)
+    return with_parity(label, lines, of_rows, groups, joint, fairness)
+
+
+def with_parity(
+    label: TreeLabel,
+    lines: Lines,
+    of_rows: list[np.ndarray],
+    groups: np.ndarray,
+    joint: np.ndarray,
+    fairness: Fairness,
+) -> TreeLabel:
+    """Set what parity of a numeric target, or of all of more than two labels, needs; groups are those of `joint`.
+
+    Parameters
+    ----------
+    label : TreeLabel
+        As learned, of any groups.
+    lines, of_rows, groups
+        As of `learn_label`.
+    joint : np.ndarray
+        Rows of each label in each group ``(labels, groups)``, perhaps of many more rows than `of_rows` holds.
+    fairness : Fairness
+        What is asked for.
+    """
+    n_labels, n_groups = joint.shape
+    label = replace(label, shifts=np.zeros(n_groups))
     if fairness.criterion != "demographic_parity" or fairness.strength == 0:
         return label
-    if kind == "moved":
-        laws = joint_counts(states, groups, n_labels, n_groups).T.astype(np.float64)
+    if label.kind == "moved":
+        laws = joint.T.astype(np.float64)
         overall = laws.sum(0)
         laws = np.vstack([laws + overall / overall.sum(), overall])
         return replace(label, group_laws=laws / laws.sum(1, keepdims=True))
-    if kind == "scores" and n_labels > 2:
-        return replace(label, label_shifts=_parity_of_all(label, of_rows, groups, n_groups, parents))
+    if label.kind == "scores" and n_labels > 2:
+        parents = lines.before(lines.layout.target)
+        plain = replace(label, label_shifts=np.zeros((0, 0)))
+        return replace(plain, label_shifts=_parity_of_all(plain, of_rows, groups, n_groups, parents))
     return label
 
 

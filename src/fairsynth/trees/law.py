@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -96,61 +97,109 @@ def smoothed_shares(
     np.ndarray
         float32 ``(leaves, states)``.
     """
+    counts = leaf_counts(tree, lines, column, n_states)
+    return shares_of_counts(tree, counts, weight=weight, allowed=allowed, coarse=coarse)
+
+
+def leaf_counts(tree: LayeredTree, lines: list[np.ndarray], column: np.ndarray, n_states: int) -> np.ndarray:
+    """Count the rows of each state in each leaf, int64 ``(leaves, states)``; those of batches can be added up."""
+    place = tree.leaves(lines, len(column)) * n_states + column
+    return np.bincount(place, minlength=tree.n_leaves * n_states).reshape(tree.n_leaves, n_states)
+
+
+def shares_of_counts(
+    tree: LayeredTree,
+    counts: np.ndarray,
+    *,
+    weight: float,
+    allowed: np.ndarray | None = None,
+    coarse: Bins | None = None,
+) -> np.ndarray:
+    """Return the law of each leaf as `smoothed_shares` does, from what was counted in the leaves.
+
+    Parameters
+    ----------
+    tree : LayeredTree
+        The leaves.
+    counts : np.ndarray
+        Rows, int64 ``(leaves, states)``.
+    weight, allowed, coarse
+        As of `smoothed_shares`.
+
+    Returns
+    -------
+    np.ndarray
+        float32 ``(leaves, states)``.
+    """
+    n_states = counts.shape[1]
     if coarse is not None and allowed is None and coarse.size < n_states:
-        return _two_scales(tree, lines, column, coarse, weight)
-    node = np.zeros(len(column), dtype=np.int64)
-    law = (np.bincount(column, minlength=n_states) + 1 / n_states)[None] / (len(column) + 1)
-    for depth, layer in enumerate(tree.layers):
-        n_before, n_bins = layer.table.shape
-        n_nodes = int(layer.table.max()) + 1
-        above = np.zeros(n_nodes, dtype=np.int64)
-        above[layer.table.ravel()] = np.repeat(np.arange(n_before), n_bins)
-        node = layer.table.ravel().take(node * n_bins + lines[layer.parent])
+        return _two_scales(tree, counts, coarse, weight)
+    root = counts.sum(0)
+    law = (root + 1 / n_states)[None] / (root.sum() + 1)
+    for depth, (above, cut, inside) in enumerate(_down(tree, counts)):
         if depth == 0 and allowed is not None:
-            counts = np.bincount(node * n_states + column, minlength=n_nodes * n_states).reshape(n_nodes, -1)
-            law = counts * allowed + allowed / np.maximum(allowed.sum(1, keepdims=True), 1)
+            law = inside(np.arange(len(above))) * allowed
+            law = law + allowed / np.maximum(allowed.sum(1, keepdims=True), 1)
             law = law / law.sum(1, keepdims=True)
             continue
         law = law[above]
-        cut = np.flatnonzero((np.bincount(above, minlength=n_before) > 1)[above])
-        place = np.full(n_nodes, -1, dtype=np.int64)
-        place[cut] = np.arange(len(cut))
-        at = place[node]
-        counts = np.bincount(at[at >= 0] * n_states + column[at >= 0], minlength=len(cut) * n_states)
-        counts = counts.reshape(len(cut), n_states)
-        above_counts = weight * (counts > 0).sum(1, keepdims=True)
-        law[cut] = (counts + above_counts * law[cut]) / (counts.sum(1, keepdims=True) + above_counts)
+        rows = inside(cut)
+        above_counts = weight * (rows > 0).sum(1, keepdims=True)
+        law[cut] = _towards(rows, above_counts, law[cut])
     return law.astype(np.float32)
 
 
-def _two_scales(
-    tree: LayeredTree, lines: list[np.ndarray], column: np.ndarray, bins: Bins, weight: float
-) -> np.ndarray:
+def _towards(rows: np.ndarray, backing: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Return shares of rows to which `backing` rows of the law above were added; that law where nobody came."""
+    total = rows.sum(1, keepdims=True) + backing
+    return np.where(total > 0, (rows + backing * above) / np.maximum(total, 1e-300), above)
+
+
+def _down(
+    tree: LayeredTree, counts: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
+    """Go down the layers: the node above each node, the nodes that were cut, and what counts the rows in nodes."""
+    aboves = []
+    for layer in tree.layers:
+        n_before, n_bins = layer.table.shape
+        above = np.zeros(int(layer.table.max()) + 1, dtype=np.int64)
+        above[layer.table.ravel()] = np.repeat(np.arange(n_before), n_bins)
+        aboves.append((above, n_before))
+    of_leaf = [np.arange(tree.n_leaves)]
+    for above, _ in aboves[:0:-1]:
+        of_leaf.append(above[of_leaf[-1]])
+    for (above, n_before), node in zip(aboves, of_leaf[::-1], strict=False):
+        cut = np.flatnonzero((np.bincount(above, minlength=n_before) > 1)[above])
+        yield above, cut, partial(_inside, counts, node)
+
+
+def _inside(counts: np.ndarray, node: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the rows of each state in nodes, given the node of every leaf, int64 ``(wanted, states)``."""
+    place = np.full(int(node.max()) + 1, -1, dtype=np.int64)
+    place[wanted] = np.arange(len(wanted))
+    leaves = np.flatnonzero(place[node] >= 0)
+    leaves = leaves[np.argsort(place[node[leaves]], kind="stable")]
+    found = np.zeros((len(wanted), counts.shape[1]), dtype=np.int64)
+    if len(leaves):
+        own, first = np.unique(place[node[leaves]], return_index=True)
+        found[own] = np.add.reduceat(counts[leaves], first, axis=0)
+    return found
+
+
+def _two_scales(tree: LayeredTree, counts: np.ndarray, bins: Bins, weight: float) -> np.ndarray:
     """Return the law of each leaf as that of bins times that of states within a bin, ``(leaves, states)``."""
     of_state, n_states = bins.of_state, len(bins.of_state)
     member = np.zeros((n_states, bins.size))
     member[np.arange(n_states), of_state] = 1.0
-    root = np.bincount(column, minlength=n_states) + 1 / n_states
+    root = counts.sum(0) + 1 / n_states
     of_bin = (root @ member / root.sum())[None]
     within = (root / (root @ member)[of_state])[None]
-    node = np.zeros(len(column), dtype=np.int64)
-    for layer in tree.layers:
-        n_before, n_bins = layer.table.shape
-        n_nodes = int(layer.table.max()) + 1
-        above = np.zeros(n_nodes, dtype=np.int64)
-        above[layer.table.ravel()] = np.repeat(np.arange(n_before), n_bins)
-        node = layer.table.ravel().take(node * n_bins + lines[layer.parent])
+    for above, cut, inside in _down(tree, counts):
         of_bin, within = of_bin[above], within[above]
-        cut = np.flatnonzero((np.bincount(above, minlength=n_before) > 1)[above])
-        place = np.full(n_nodes, -1, dtype=np.int64)
-        place[cut] = np.arange(len(cut))
-        at = place[node]
-        counts = np.bincount(at[at >= 0] * n_states + column[at >= 0], minlength=len(cut) * n_states)
-        fine = counts.reshape(len(cut), n_states)
+        fine = inside(cut)
         rough = fine @ member
         backing = weight * (rough > 0).sum(1, keepdims=True)
-        rows = rough.sum(1, keepdims=True)
-        of_bin[cut] = (rough + backing * of_bin[cut]) / np.maximum(rows + backing, 1e-300)
+        of_bin[cut] = _towards(rough, backing, of_bin[cut])
         within[cut] = (fine + FINE_ROWS * within[cut]) / (rough + FINE_ROWS)[:, of_state]
     return np.asarray((of_bin[:, of_state] * within).astype(np.float32))
 
