@@ -128,6 +128,23 @@ def test_likeness_is_seen_against_the_set_of_like_composition(evaluation):
     assert groups == {"red", "blue"}
 
 
+def test_distances_are_had_for_each_group():
+    train, test, made = (bars(n, 0.5, seed=s) for s, n in ((6, 300), (7, 200), (8, 300)))
+    pixels, red = made.read(np.arange(len(made))), made.groups == 0
+    pixels[red] = (
+        np.random.default_rng(0).permuted(pixels[red].reshape(red.sum(), -1), axis=1).reshape(-1, 10, 10, 3)
+    )
+    spoiled = ImageSet.of_arrays(
+        pixels, made.labels, made.groups, classes=made.classes, levels=made.levels, label=made.label,
+        sensitive=made.sensitive,
+    )  # fmt: skip
+    found = evaluate_images(train, test, spoiled, **FEW)
+    for metric in ("fid", "kid"):
+        bad, good = (value(found, metric, "synthetic", group=level) for level in ("red", "blue"))
+        usual = value(found, metric, "holdout", group="red")
+        assert bad > 3 * max(good, usual), metric
+
+
 def test_the_reader_says_how_good_it_is(evaluation):
     reader = evaluation.meta["reader"]
     assert reader["shape: right on test"] > 0.9 and reader["ink: right on test"] > 0.9
@@ -190,6 +207,8 @@ def test_favorable_classes_are_judged_as_one_decision():
     truth = [(test.labels[test.groups == g] == 1).mean() for g in (0, 1)]
     assert f"always right has {min(truth) / max(truth):.3f}" in score.note
     assert not found.scores_for(metric="dpr_class_mean")
+    headings = [heading for heading, _ in found._summary_rows(["synthetic", "real"])]
+    assert {"DPR", "EOR"} <= set(headings)
 
 
 def test_without_favorable_classes_the_worst_class_is_named(evaluation):

@@ -20,7 +20,7 @@ from fairsynth.evaluation.result import Score
 from fairsynth.report.findings import Findings
 from fairsynth.report.glossary import lookup
 from fairsynth.report.images import render_images_html, write_images_html
-from fairsynth.report.images_pictures import as_rgba, png, strip
+from fairsynth.report.images_pictures import Shown, as_rgba, grids, latents, png, strip, worst
 from fairsynth.report.images_verdict import image_verdict, likest
 
 HOSTILE = "</script><b>standing"
@@ -121,6 +121,27 @@ def test_every_picture_that_was_asked_for_is_there(read):
         assert title in read.text, title
     images = read.all("img")
     assert len(images) > 20 and all(a["alt"] for a in images)
+
+
+def test_numbers_stand_beside_the_pictures(evaluation):
+    found = Findings(evaluation)
+    shown = Shown(evaluation.artifacts)
+    by_title = {s.title: dict(s.numbers) for s in [*grids(shown, found), *latents(shown, found)]}
+    fair = by_title["Synthetic images: fair"]
+    right = evaluation.value("accuracy", "synthetic:fair", column="reversed")
+    assert fair["right on reversed, trained on these"] == f"{right:.1%}"
+    like = likest(found, "synthetic:fair")
+    assert fair["coverage"].startswith(
+        f"{found.value('coverage', 'synthetic:fair', column=like):.2f}, of real"
+    )
+    assert "coverage" not in by_title["Real training images"]
+    switched = next(v for k, v in by_title.items() if "switched" in k)
+    own = found.value("switched_flip_rate", "synthetic:fair", column="fair")
+    assert switched["a classifier trained on these images changes its mind"] == f"{own:.1%} of latents"
+    between = next(v for k, v in by_title.items() if k.startswith("Between"))
+    assert len(between) == 2 and all(v.endswith("%") for v in between.values())
+    said = [words[0] for sheet in worst(shown) for words in sheet.strips[0].words]
+    assert said[:3] == ["said to be", "seen as", "distance"]
 
 
 def test_every_number_is_explained(evaluation):

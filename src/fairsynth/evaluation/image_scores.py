@@ -327,7 +327,7 @@ def _distances(context: ImageContext, real: Floats, sets: Mapping[str, Floats], 
 
 
 def _by_group(context: ImageContext, sets: Mapping[str, ImageSet]) -> None:
-    """FID of each group's images against the same group's real ones, all at the same number of images."""
+    """FID and KID of each group's images against the same group's real ones, all at the same number of images."""
     s = context.train.sensitive
     for g, level in enumerate(context.train.levels):
         own = {name: np.flatnonzero(images.groups == g) for name, images in sets.items()}
@@ -337,26 +337,21 @@ def _by_group(context: ImageContext, sets: Mapping[str, ImageSet]) -> None:
         n = min([context.max_images, len(real), *map(len, own.values())])
         if n < FEW:
             for source in context.synthetic:
-                context.add(
-                    "fidelity", "fid", None, source=source, attribute=s, group=level, n=n,
-                    note=f"fewer than {FEW} images of this group in one of the sets",
-                )  # fmt: skip
+                for metric in ("fid", "kid"):
+                    context.add(
+                        "fidelity", metric, None, source=source, attribute=s, group=level, n=n,
+                        note=f"fewer than {FEW} images of this group in one of the sets",
+                    )  # fmt: skip
             continue
         rng = context.rng(f"group {g}")
         reference = context.features_of("train", context.train, rng.permutation(real)[:n])
         for source, rows in own.items():
             points = context.features_of(source, sets[source], rng.permutation(rows)[:n])
             note = f"{n:,} images on either side; compare with the hold-out images of the same group"
-            context.add(
-                "fidelity",
-                "fid",
-                fid(reference, points),
-                source=source,
-                attribute=s,
-                group=level,
-                n=n,
-                note=note,
-            )
+            for metric, value in (("fid", fid(reference, points)), ("kid", kid(reference, points))):
+                context.add(
+                    "fidelity", metric, value, source=source, attribute=s, group=level, n=n, note=note
+                )
 
 
 def _nearest_and_worst(

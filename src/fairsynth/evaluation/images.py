@@ -31,7 +31,10 @@ LEAST = 50
 HEADLINES: tuple[tuple[str, str, bool], ...] = (
     ("accuracy", "Accuracy", True),
     ("worst_group_accuracy", "Accuracy of the worst-off group", True),
+    ("dpr", "DPR", True),
+    ("eor", "EOR", True),
     ("dpr_class_mean", "DPR, mean over classes", True),
+    ("eor_class_mean", "EOR, mean over classes", True),
     ("eod_class_mean", "EOD, mean over classes", True),
     ("label_dependence_seen", "Label and group go together", False),
     ("colour_flip_rate", "Decisions changed by color alone", False),
@@ -80,7 +83,10 @@ class ImageEvaluation(Evaluation):
         return super().score(metric, source, model, attribute, **filters)
 
     def _summary_rows(self, sources: list[str]) -> Iterator[tuple[str, list[Score | None]]]:
+        favorable = bool(self.meta.get("favorable"))
         for metric, heading, by_set in HEADLINES:
+            if metric in ("dpr", "eor") and not favorable:
+                continue  # there it is the worst class of many, and the mean stands for all
             columns = dict.fromkeys(s.column for s in self.scores if s.metric == metric and s.group is None)
             for column in columns if by_set else [None]:
                 row = [self._of(metric, source, column) for source in sources]

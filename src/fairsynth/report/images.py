@@ -129,11 +129,11 @@ def render_images_html(
     environment.filters["groupby_run"] = _runs
     script = _resource("report.js")
     glance = _glance(found)
-    gallery = ImageBlock(
-        sheets=[*pictures.grids(shown), *pictures.latents(shown, str(found.main_attribute or "group"))]
-    )
+    gallery = [
+        ImageBlock(sheets=s) for s in (pictures.grids(shown, found), pictures.latents(shown, found)) if s
+    ]
     sections = _sections(found, judged, shown)
-    real = any(s.real for part in (gallery, *(b for s in sections for b in s.blocks)) for s in part.sheets)
+    real = any(s.real for part in (*gallery, *(b for s in sections for b in s.blocks)) for s in part.sheets)
     return environment.get_template("images.html.j2").render(
         title=title
         or str(found.meta.get("title") or "Are these synthetic images fair, useful, faithful, private?"),
@@ -192,6 +192,8 @@ def _table(
     several = {s.metric for s in chosen if s.column is not None}
 
     def head(score: Score) -> tuple[str, str]:
+        if score.metric == "switched_flip_rate":  # its column names the set whose latents were switched
+            return _worded(lookup(score.metric)).label, f"latents of {score.column}"
         where = set_name(score.column, plain) if score.metric in several and plain else ""
         return _worded(lookup(score.metric)).label, where
 
@@ -379,8 +381,8 @@ def _sections(found: Findings, judged: Verdict, shown: Shown) -> list[ImageSecti
             ImageBlock(
                 "Group by group",
                 tables=_grouped(
-                    found, [x for x in found.select("fid") if x.group is not None], f"Fréchet distance by {s}", "group",
-                    s.capitalize(),
+                    found, [x for m in ("fid", "kid") for x in found.select(m) if x.group is not None],
+                    f"Distances by {s}", "group", s.capitalize(),
                 ),
                 folded=True,
             ),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsynth.report.findings import Findings, source_label
+from fairsynth.report.images_verdict import likest
 
 if TYPE_CHECKING:
     from fairsynth.data.images import ImageSet
@@ -41,13 +42,14 @@ class Strip:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of images under a title, with what to see in them."""
+    """Rows of images under a title, with what to see in them, and what was measured of them."""
 
     title: str
     caption: str
     strips: tuple[Strip, ...]
     real: bool = False
     wide: bool = False
+    numbers: tuple[tuple[str, str], ...] = ()
 
     @property
     def side_names(self) -> bool:
@@ -145,7 +147,7 @@ def strip(name: str, images: Pixels, across: int, words: Sequence[tuple[str, Seq
 
 
 # ---------------------------------------------------------------------- sheets
-def grids(shown: Shown) -> list[Sheet]:
+def grids(shown: Shown, found: Findings) -> list[Sheet]:
     """Show real and synthetic images of every class (or of every combination, where they are few)."""
     train = shown.artifacts.get("train")
     if train is None:
@@ -153,15 +155,52 @@ def grids(shown: Shown) -> list[Sheet]:
     sheets = []
     if shown.real_images:
         sheets.append(
-            _grid(train, "Real training images", "What the generator learned from.", shown.seed, real=True)
-        )
+            _grid(
+                train, "Real training images", "What the generator learned from.", shown.seed, _of_set(found, "real"),
+                real=True,
+            )
+        )  # fmt: skip
     for source, images in shown.synthetic.items():
         title = "Synthetic images" if source == "synthetic" else f"Synthetic images: {source_label(source)}"
-        sheets.append(_grid(images, title, "Drawn at random, not picked.", shown.seed))
+        sheets.append(
+            _grid(images, title, "Drawn at random, not picked.", shown.seed, _of_set(found, source))
+        )
     return sheets
 
 
-def _grid(images: ImageSet, title: str, caption: str, seed: int, *, real: bool = False) -> Sheet:
+def _of_set(found: Findings, source: str) -> tuple[tuple[str, str], ...]:
+    """Say in numbers what a grid of a set shows: does the group go with the label, who learns what, how real is it."""
+    attribute = found.main_attribute
+    numbers = []
+    together = found.value("label_dependence_seen", source, attribute=attribute)
+    if together is not None:
+        label = str(found.meta.get("target") or "label")
+        numbers.append((f"{label} and {attribute} go together, as seen", f"{together:.2f}"))
+    right = [
+        (str(column or "test"), found.value("accuracy", source, column=column))
+        for column in dict.fromkeys(s.column for s in found.select("accuracy", group=None))
+    ]
+    for name, value in right:
+        if value is not None:
+            numbers.append((f"right on {name}, trained on these", f"{value:.1%}"))
+    like = likest(found, source) if source != "real" else None
+    for metric, name in (("density", "density"), ("coverage", "coverage"), ("fid", "FID")):
+        value = found.value(metric, source, column=like)
+        of_real = found.value(metric, "holdout", column=like)
+        if value is not None and of_real is not None:
+            numbers.append((name, f"{value:.2f}, of real images {of_real:.2f}"))
+    return tuple(numbers)
+
+
+def _grid(
+    images: ImageSet,
+    title: str,
+    caption: str,
+    seed: int,
+    numbers: tuple[tuple[str, str], ...],
+    *,
+    real: bool = False,
+) -> Sheet:
     rng = np.random.default_rng(seed)
     few = len(images.classes) * len(images.levels) <= 8
     strips = []
@@ -173,11 +212,14 @@ def _grid(images: ImageSet, title: str, caption: str, seed: int, *, real: bool =
                 called = name if g is None else f"{name}, {images.levels[g]}"
                 strips.append(strip(called, images.read(rows), ACROSS))
     rest = f" The first {DOWN} of {len(images.classes)} classes." if len(images.classes) > DOWN else ""
-    return Sheet(title, f"One row for each {images.label}. {caption}{rest}", tuple(strips), real)
+    return Sheet(
+        title, f"One row for each {images.label}. {caption}{rest}", tuple(strips), real, numbers=numbers
+    )
 
 
-def latents(shown: Shown, sensitive: str) -> list[Sheet]:
+def latents(shown: Shown, found: Findings) -> list[Sheet]:
     """Show the same latents drawn for every group, and the way from one latent to another."""
+    sensitive = str(found.main_attribute or "group")
     sheets = []
     train = shown.artifacts.get("train")
     for source, pictures in (shown.artifacts.get("pictures") or {}).items():
@@ -193,7 +235,8 @@ def latents(shown: Shown, sensitive: str) -> list[Sheet]:
                 f"Each column is one latent; each row draws it for another {sensitive}. Only what belongs to the "
                 f"{sensitive} should change down a column."
             )
-            sheets.append(Sheet(f"Same latent, {sensitive} switched{of}", caption, strips))
+            told = _of_switching(found, source)
+            sheets.append(Sheet(f"Same latent, {sensitive} switched{of}", caption, strips, numbers=told))
         between = pictures.get("interpolated")
         if between is not None and np.ndim(between) == 5:
             across = min(np.shape(between)[1], ACROSS)
@@ -202,17 +245,54 @@ def latents(shown: Shown, sensitive: str) -> list[Sheet]:
                 "From the latent on the left to the one on the right in equal steps. Every step should be an "
                 "image."
             )
-            sheets.append(Sheet(f"Between two latents{of}", caption, strips))
+            told = _of_the_way(np.asarray(between), shown)
+            sheets.append(Sheet(f"Between two latents{of}", caption, strips, numbers=told))
     return sheets
+
+
+def _of_switching(found: Findings, source: str) -> tuple[tuple[str, str], ...]:
+    """Say how often switching the group changes what classifiers decide."""
+    numbers = []
+    for by in (source, "real"):
+        for score in found.select("switched_flip_rate", source=by):
+            if score.column in (source, source.removeprefix("synthetic:")) and score.value is not None:
+                who = "trained on these images" if by == source else "trained on real images"
+                numbers.append((f"a classifier {who} changes its mind", f"{score.value:.1%} of latents"))
+    return tuple(numbers)
+
+
+def _of_the_way(between: Pixels, shown: Shown) -> tuple[tuple[str, str], ...]:
+    """Say what the reader sees between two latents: one of the two ends, or something else."""
+    reader = shown.artifacts.get("reader")
+    if reader is None or between.shape[1] < 3:
+        return ()
+    from fairsynth.evaluation.image_models import probabilities
+
+    rows, steps = between.shape[:2]
+    seen = probabilities(reader, between.reshape(rows * steps, *between.shape[2:])).reshape(rows, steps, -1)
+    label = seen.argmax(axis=2)
+    inner = label[:, 1:-1]
+    ends = (inner == label[:, :1]) | (inner == label[:, -1:])
+    return (
+        ("steps on the way that show what one of the two ends shows", f"{ends.mean():.0%}"),
+        ("how sure the network is of a step, on average", f"{seen[:, 1:-1].max(axis=2).mean():.0%}"),
+    )
 
 
 def worst(shown: Shown) -> list[Sheet]:
     """Show the synthetic images that are furthest from every real one, in the network's features."""
     sheets = []
+    reader = shown.artifacts.get("reader")
     for source, (rows, distance) in (shown.artifacts.get("worst") or {}).items():
         images = shown.synthetic[source]
         chosen = rows[: 2 * ACROSS]
         words = [("said to be", [images.classes[c] for c in images.labels[chosen]])]
+        if reader is not None:
+            from fairsynth.evaluation.image_models import probabilities
+
+            seen = probabilities(reader, images.read(chosen)).argmax(axis=1)
+            words.append(("seen as", [images.classes[c] for c in seen]))
+        words.append(("distance", [f"{d:.2f}" for d in distance[: len(chosen)]]))
         strips = []
         for start in range(0, len(chosen), ACROSS):
             part = chosen[start : start + ACROSS]
