@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairsynth.trees.balanced import balanced, variables_of
+from fairsynth.trees.balanced import MOST, balanced, variables_of
 
 
 def people(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
@@ -81,3 +81,17 @@ def test_variables_are_of_the_right_kind():
     place = found[:, -1]
     assert place[lines[2] == lines[2].max()].min() > place[lines[2] == 0].max()
     assert np.corrcoef(place, lines[2])[0, 1] == pytest.approx(1, abs=0.05)
+
+
+def test_of_many_variables_those_that_vary_most_are_kept():
+    rng = np.random.default_rng(7)
+    lines = [rng.integers(0, 9, 500) for _ in range(30)]
+    groups = rng.integers(0, 3, 500)
+    shares = rng.random(500)
+    found = variables_of(shares, groups, lines, (False,) * 30)
+    assert found.shape == (500, MOST)
+    assert (found[:, :3].sum(axis=1) == 1).all()  # groups are never given up
+    kept = found[:, 4:].var(axis=0)
+    assert (np.diff(kept) <= 1e-9).all() and kept.min() > 0
+    crowded = variables_of(shares, np.arange(500), lines, (False,) * 30)
+    assert crowded.shape == (500, MOST)

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+#: Variables, at most: every row costs the third power of their number.
+MOST = 40
 #: A probability this near to 0 or 1 is one of them.
 EDGE = 1e-9
 #: Rows that a level needs to be balanced by itself.
@@ -37,6 +40,13 @@ def balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator
     np.ndarray
         int64 ``(n,)``. ``variables.T @ (drawn - shares)`` is as small as what at most ``d`` rows can make it.
     """
+    with threadpool_limits(
+        limits=1, user_api="blas"
+    ):  # threads only get into each other's way in systems this small
+        return _balanced(shares, variables, rng)
+
+
+def _balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     now = shares.astype(np.float64)
     n_variables = variables.shape[1]
     open_rows = rng.permutation(np.flatnonzero((now > EDGE) & (now < 1 - EDGE)))
@@ -94,10 +104,11 @@ def variables_of(
     Returns
     -------
     np.ndarray
-        float64 ``(n, d)``.
+        float64 ``(n, d)``, `MOST` columns at most: of many, the principal components that vary most.
     """
     certain = np.clip(shares, 1e-6, 1 - 1e-6)
-    columns = [_levels(groups, 1), np.log(certain / (1 - certain))[:, None]]
+    first = np.concatenate([_levels(groups, 1), np.log(certain / (1 - certain))[:, None]], axis=1)[:, :MOST]
+    columns = [np.zeros((len(shares), 0))]
     for line, places in zip(lines, ordered, strict=True):
         if places:
             counts = np.bincount(line)
@@ -106,7 +117,12 @@ def variables_of(
         else:
             levels = _levels(line, FEW)
             columns.append(levels[:, : max(levels.shape[1] - 1, 1)])  # the last follows from the others
-    return np.concatenate(columns, axis=1)
+    rest, room = np.concatenate(columns, axis=1), MOST - first.shape[1]
+    if rest.shape[1] > room:
+        center = rest - rest.mean(0)
+        spread, axes = np.linalg.eigh(center.T @ center)
+        rest = center @ axes[:, np.argsort(-spread, kind="stable")[:room]]
+    return np.concatenate([first, rest], axis=1)
 
 
 def _levels(line: np.ndarray, few: int) -> np.ndarray:
