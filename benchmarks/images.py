@@ -8,6 +8,7 @@ to look at digit and colour alike.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.common import alone, data_folder, keep
+from benchmarks.common import RESULTS, alone, data_folder, keep
 
 #: Splits on which classifiers are judged.
 JUDGED = ("test", "decorrelated", "reversed")
@@ -30,19 +31,31 @@ MANY = 50_000
 
 
 def run(*, correlation: float, seeds: int, methods: list[str], images: int | None, threads: int) -> None:
-    """Fit every method to Colored MNIST, draw as many images as it learned from, and judge them."""
-    lines: list[dict[str, Any]] = []
+    """Fit every method to Colored MNIST, draw as many images as it learned from, and judge them.
+
+    What was measured of other methods before stays in the file.
+    """
+    name = f"images-mnist-{correlation:g}" + ("" if images is None else f"-{images}")
+    lines = _kept(name, correlation, images, threads)
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as place:
             for method in ["real", *methods]:
                 line = alone(_one, method, correlation, seed, images, place, threads)
-                lines.append({"method": method, "seed": seed, **line})
-                print(lines[-1], flush=True)
-                part = "" if images is None else f"-{images}"
-                keep(
-                    f"images-mnist-{correlation:g}{part}",
-                    {"correlation": correlation, "images": images, "threads": threads, "lines": lines},
-                )
+                told = {"method": method, "seed": seed, "day": time.strftime("%Y-%m-%d"), **line}
+                print(told, flush=True)
+                lines = [one for one in lines if (one["method"], one["seed"]) != (method, seed)] + [told]
+                settings = {"correlation": correlation, "images": images, "threads": threads}
+                keep(name, {**settings, "lines": lines})
+
+
+def _kept(name: str, correlation: float, images: int | None, threads: int) -> list[dict[str, Any]]:
+    """Return the lines of a file of the same settings, if there is one."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    told = json.loads(path.read_text())
+    same = (told["correlation"], told["images"], told["threads"]) == (correlation, images, threads)
+    return list(told["lines"]) if same else []
 
 
 def _sets(correlation: float, images: int | None) -> dict[str, Any]:

@@ -8,6 +8,10 @@ As for tables the promise is kept literally (ours): distillation reads one file,
 
 The student is told the label (ours): an image of a wanted class is then drawn at once, and not searched for. The law in
 the file knows no group, so there is no dependence on it to be kept small: the group enters in the decoder.
+
+The law of a label has several hills, and a continuous map from noise has to put something into the valleys between.
+So each label has cells of equal probability, among which chance chooses before the noise is looked at (ours); they
+start at the hills that the teacher's file tells of, and learning moves them.
 """
 
 from __future__ import annotations
@@ -41,13 +45,16 @@ from fairsynth.generators.images.latent_images import (
 )
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.latent_law import LatentLaw
-from fairsynth.nn.layers import NoiseEncoder
+from fairsynth.nn.layers import perceptron
 from fairsynth.nn.threads import threads
 from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
     from fairsynth.bundle import Bundle
+
+#: Cells for each Gaussian of a label, and numbers by which the network knows a cell.
+CELLS, CODE = 4, 16
 
 
 class Fair4Free(LatentImageGenerator):
@@ -64,8 +71,9 @@ class Fair4Free(LatentImageGenerator):
         Dimensions of the noise; None means those of the latent.
     hidden : tuple of int
         Hidden layers of the student, which may have at most a quarter of the parameters of the encoder.
-    cells : int
-        Cells of the first noise coordinate, between which the student may jump (`nn.layers.NoiseEncoder`).
+    cells : int or None
+        Cells of each label, between which the student may jump; None means four for each Gaussian of the law that has
+        the most of them.
     steps, learning_rate
         Of the distillation.
     per_label : int
@@ -97,7 +105,7 @@ class Fair4Free(LatentImageGenerator):
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen
         noise_dim: int | None = None,
         hidden: tuple[int, ...] = (64, 64),
-        cells: int = 64,
+        cells: int | None = None,
         steps: int = 1500,
         per_label: int = 256,
         learning_rate: float = 3e-3,
@@ -117,10 +125,10 @@ class Fair4Free(LatentImageGenerator):
         self.seed = seed
 
     def _check_settings(self) -> None:
-        noise = () if self.noise_dim is None else ("noise_dim",)
+        given = [name for name in ("noise_dim", "cells") if getattr(self, name) is not None]
         check_settings(
             self,
-            whole=("steps", "per_label", "projections", "cells", *noise),
+            whole=("steps", "per_label", "projections", *given),
             from_zero=("label_weight",),
             above_zero=("learning_rate",),
             widths=("hidden",),
@@ -180,9 +188,10 @@ class Fair4Free(LatentImageGenerator):
         settings = {
             **model.net_.pictures.settings,
             "noise_dim": self.noise_dim or model.latent_dim_,
+            "cells": self.cells or CELLS * int((model.law_.weights > 0).sum(1).max()),
         }
         student = self._student(settings, len(model.classes_))
-        student.start_at(model.law_)
+        student.start_at(model.law_, model.temperature)
         refuse_large(student, model)
         kept = None
         if checkpoint is not None:
@@ -207,7 +216,7 @@ class Fair4Free(LatentImageGenerator):
         return build(
             self.seed,
             lambda: LabelledNoise(
-                settings["noise_dim"], classes, self.hidden, settings["latent_dim"], self.cells
+                settings["noise_dim"], classes, self.hidden, settings["latent_dim"], settings["cells"]
             ),
         )
 
@@ -253,8 +262,9 @@ class Fair4Free(LatentImageGenerator):
     def _restore(self, content: Bundle) -> None:
         self._check_settings()
         settings: Any = content.document("decoder")
-        if type(settings["noise_dim"]) is not int or not 1 <= settings["noise_dim"] <= 65_536:
-            raise ValueError("noise_dim is no number of dimensions")
+        for name in ("noise_dim", "cells"):
+            if type(settings[name]) is not int or not 1 <= settings[name] <= 65_536:
+                raise ValueError(f"{name} is no number")
         self.decoder_settings_ = settings
         tensors = dict(content.tensors)
         classes, groups = len(self.classes_), len(self.levels_)
@@ -273,28 +283,49 @@ class LabelledNoise(nn.Module):
 
     Parameters
     ----------
-    noise_dim, hidden, latent_dim, cells
-        As of `NoiseEncoder`.
+    noise_dim : int
+        Dimensions of the noise.
     classes : int
         How many labels there are.
+    hidden : tuple of int
+        Hidden layers.
+    latent_dim : int
+        Dimensions of the latent.
+    cells : int
+        Cells of each label; each has a place, a width in every dimension, and a code that the network is told.
     """
 
     def __init__(
         self, noise_dim: int, classes: int, hidden: tuple[int, ...], latent_dim: int, cells: int
     ) -> None:
         super().__init__()
-        self.noise_dim, self.classes = noise_dim, classes
-        self.net = NoiseEncoder(noise_dim + classes, hidden, latent_dim, cells)
-        self.centre = nn.Embedding(classes, latent_dim)
+        self.noise_dim, self.cells = noise_dim, cells
+        self.centre = nn.Embedding(classes * cells, latent_dim)
+        self.width = nn.Embedding(classes * cells, min(noise_dim, latent_dim))
+        self.code = nn.Embedding(classes * cells, CODE)
+        self.net = perceptron(noise_dim + CODE, hidden, latent_dim)
+        last: Any = self.net[-1]  # nothing said at first: the codes are then those of the cells
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     @torch.no_grad()
-    def start_at(self, law: LatentLaw) -> None:
-        """Put the centre of each label where its codes are, which a student would else learn first of all."""
+    def start_at(self, law: LatentLaw, temperature: float) -> None:
+        """Put the cells of each label where its Gaussians are, in proportion to their shares."""
+        spread = temperature * np.sqrt(np.square(law.scales).sum(3))  # of each dimension by itself
         share = law.weights / np.maximum(law.weights.sum(1, keepdims=True), 1e-300)
-        self.centre.weight.copy_(torch.from_numpy(np.einsum("yk,ykd->yd", share, law.means)))
+        middle = (np.arange(self.cells) + 0.5) / self.cells
+        for label, own in enumerate(share):
+            ends = np.cumsum(own)
+            place = np.minimum(np.searchsorted(ends, middle * max(ends[-1], 1e-300)), len(own) - 1)
+            cells = slice(label * self.cells, (label + 1) * self.cells)
+            self.centre.weight[cells] = torch.from_numpy(law.means[label, place]).float()
+            narrow = torch.from_numpy(spread[label, place]).float()
+            self.width.weight[cells] = narrow[:, : self.width.embedding_dim]
 
     def forward(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a code of each label int64 ``(n,)``, float32 ``(n, latent_dim)``."""
         noise = torch.randn(len(labels), self.noise_dim, generator=generator)
-        known = nn.functional.one_hot(labels, self.classes).float()
-        return self.centre(labels) + self.net(torch.cat([noise, known], dim=1))
+        cell = labels * self.cells + torch.randint(self.cells, (len(labels),), generator=generator)
+        code = self.centre(cell) + self.net(torch.cat([noise, self.code(cell)], dim=1))
+        straight = self.width(cell) * noise[:, : self.width.embedding_dim]
+        return code + nn.functional.pad(straight, (0, code.shape[1] - straight.shape[1]))
