@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fairsynth as fs
-from fairsynth import images
+from fairsynth import bundle, images
 from fairsynth.errors import BundleError, DataError, SettingsError
 
 
@@ -128,6 +128,22 @@ def test_settings_out_of_range_are_named(digits: fs.ImageSet):
     ):
         with pytest.raises(SettingsError, match=said):
             images.FairVAE(**settings).fit(digits)
+
+
+@pytest.mark.parametrize("made", [images.FairVAE, images.FADE])
+def test_a_device_that_is_not_there_is_named_and_none_is_kept(
+    digits: fs.ImageSet, teacher: Any, tmp_path: Path, made
+):
+    with pytest.raises(SettingsError, match="device='tpu9' cannot be used here"):
+        made(device="tpu9").fit(digits)
+    teacher.save(tmp_path / "model")
+    assert "device" not in bundle.read(tmp_path / "model").manifest["settings"]
+    assert images.FairVAE.load(tmp_path / "model").device == "cpu"
+
+
+def test_the_published_network_says_which_images_are_too_small(digits: fs.ImageSet):
+    with pytest.raises(DataError, match="8×8 pixels are too small for preset='paper'"):
+        images.FairVAE(preset="paper").fit(digits)
 
 
 def test_a_latent_is_of_images_such_as_were_learned(teacher: Any, digits: fs.ImageSet):

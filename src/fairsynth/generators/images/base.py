@@ -394,7 +394,7 @@ class ImageGenerator(BaseEstimator, ABC):
             "generator": self.name,
             "fairness": self.fairness.to_dict(),
             "n_images": self.n_images_,
-            "settings": _plain(self.get_params(deep=False)),
+            "settings": {k: v for k, v in _plain(self.get_params(deep=False)).items() if k != "device"},
             "parameters": int(sum(a.size for name, a in tensors.items() if name.startswith("net."))),
             "from_data": [
                 {
@@ -426,6 +426,19 @@ class ImageGenerator(BaseEstimator, ABC):
         if not isinstance(model, cls):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
+
+
+def check_device(name: str) -> None:
+    """Raise SettingsError if tensors cannot be put where a device's name says."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise SettingsError(
+            f"device={name!r} cannot be used here ({said}); device='cpu' always can."
+        ) from error
 
 
 def _cells(

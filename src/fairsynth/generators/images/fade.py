@@ -30,7 +30,7 @@ from fairsynth.generators.fade_parts import ClassifierLoss, calibration_error
 from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.images.balance import TrainingImages
-from fairsynth.generators.images.base import ImageGenerator, image_fingerprint
+from fairsynth.generators.images.base import ImageGenerator, check_device, image_fingerprint
 from fairsynth.generators.images.fade_space import CodeSpace, ImageClassifiers, PixelSpace
 from fairsynth.generators.images.fairvae import FairVAE
 from fairsynth.generators.images.fldgm import ImageCodes, read_scale
@@ -110,6 +110,9 @@ class FADE(LatentImageGenerator):
         Peak of the cycle.
     averaging : float
         Share of the moving average of the weights that stays in a step.
+    device : str
+        Where the networks learn and draw: ``"cpu"``, ``"cuda"``, ``"cuda:1"``. It may be changed after `fit`, and is
+        not kept in the file.
     seed : int
         Decides everything.
 
@@ -152,6 +155,7 @@ class FADE(LatentImageGenerator):
         batch_size: int | None = None,
         learning_rate: float = 2e-3,
         averaging: float = 0.999,
+        device: str = "cpu",
         seed: int = 0,
     ) -> None:
         self.fairness = fairness
@@ -170,6 +174,7 @@ class FADE(LatentImageGenerator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.averaging = averaging
+        self.device = device
         self.seed = seed
 
     def _check_settings(self) -> None:
@@ -202,6 +207,7 @@ class FADE(LatentImageGenerator):
     # ------------------------------------------------------------------------------------------------ learning
     def _fit(self, images: ImageSet, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
+        check_device(self.device)
         mark = image_fingerprint(self, images) if checkpoint is not None else ""
         pictures = None
         space: PixelSpace | CodeSpace = PixelSpace(images.shape)
@@ -254,7 +260,8 @@ class FADE(LatentImageGenerator):
         """Train the score model (0) or the classifiers (1), on all images or on those named; return its average."""
         live: Any = networks[which]
         sizes = len(data.images.classes), len(data.images.levels)
-        averaged = Averaged(live, self._networks(space, *sizes)[which], self.averaging)
+        averaged = Averaged(live, self._networks(space, *sizes)[which], self.averaging).to(self.device)
+        there = self.device
         n = len(data.labels) if learned is None else len(learned)
         own = data if learned is None else TrainingImages(data.images.subset(learned.numpy()), data.balanced)
         batch, steps = COURSES[self.space]
@@ -269,8 +276,11 @@ class FADE(LatentImageGenerator):
             else:
                 x0 = space.draw(chosen if learned is None else learned[chosen], generator)
             t, noise = draw_times(len(x0), generator), torch.randn(x0.shape, generator=generator)
+            x0, t, noise = (part.to(there) for part in (x0, t, noise))
             if judged is not None:
-                value = judged(x0, t, noise, own.labels[chosen], own.groups[chosen]).mean()
+                value = judged(
+                    x0, t, noise, own.labels[chosen].to(there), own.groups[chosen].to(there)
+                ).mean()
             else:
                 value = live.losses(x0, t, noise).mean()
             return value, {"loss": float(value.detach())}
@@ -282,7 +292,7 @@ class FADE(LatentImageGenerator):
             stage="fit classifiers" if which else "fit score model", progress=progress, checkpoint=kept,
         )  # fmt: skip
         averaged.update()
-        return averaged.average.eval()
+        return averaged.average.cpu().eval()
 
     # ------------------------------------------------------------------------------------------------- drawing
     def _draw(self, labels: np.ndarray, groups: np.ndarray, seed: np.random.SeedSequence) -> Pixels:
@@ -306,7 +316,7 @@ class FADE(LatentImageGenerator):
 
     def _vectors(self, labels: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
         steps = self.solver_steps or SOLVER_STEPS[self.solver]
-        classifiers = self.net_.classifiers
+        score, classifiers = (net.to(self.device) for net in (self.net_.score, self.net_.classifiers))
         guidance = Guidance(
             label=self.label_weight,
             group=self._weight("group_weight"),
@@ -317,18 +327,22 @@ class FADE(LatentImageGenerator):
         found = torch.empty(len(labels), self.space_.width)
         left = torch.arange(len(labels))
         for _ in range(1 + AGAIN):
-            noise = torch.randn(len(left), self.space_.width, generator=generator)
-            denoise = guidance.steer(self.net_.score, classifiers, labels[left], groups[left])
+            noise = torch.randn(len(left), self.space_.width, generator=generator).to(self.device)
+            denoise = guidance.steer(
+                score, classifiers, labels[left].to(self.device), groups[left].to(self.device)
+            )
             with torch.no_grad():
-                found[left] = solve(denoise, noise, solver=self.solver, steps=steps, generator=generator)
-                if not bool(torch.isfinite(found[left]).all()):
+                drawn = solve(denoise, noise, solver=self.solver, steps=steps, generator=generator)
+                found[left] = drawn.cpu()
+                if not bool(torch.isfinite(drawn).all()):
                     raise CapabilityError(
                         "the guidance is so strong that samples became infinite; lower the weights, or take more "
                         "solver_steps."
                     )
                 if not self.label_weight:
                     break
-                read = classifiers.target.raw(found[left], torch.full((len(left),), SHORTEST)).argmax(1)
+                shortest = torch.full((len(left),), SHORTEST, device=drawn.device)
+                read = classifiers.target.raw(drawn, shortest).argmax(1).cpu()
             left = left[read != labels[left]]
             if not len(left):
                 break

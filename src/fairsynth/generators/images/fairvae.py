@@ -33,7 +33,7 @@ from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.images.balance import TrainingImages
-from fairsynth.generators.images.base import image_fingerprint
+from fairsynth.generators.images.base import check_device, image_fingerprint
 from fairsynth.generators.images.latent_images import (
     LatentImageGenerator,
     LatentPictures,
@@ -76,6 +76,7 @@ PAPER: dict[str, Any] = {
 WIDTHS = (32, 64, 96, 128, 128, 128)
 DECODER_WIDTHS = (32, 64, 96, 128, 128, 128)
 SMALLEST = 8
+SMALLEST_PAPER = 32
 MIN_STEPS = 400
 #: Images whose pairs make the penalty: its cost grows with the square.
 PENALTY_ROWS = 512
@@ -127,6 +128,9 @@ class FairVAE(LatentImageGenerator):
     temperature : float
         By which the noise within a Gaussian of that law is scaled when images are drawn: below 1 they are cleaner and
         less varied. It may be changed after `fit`.
+    device : str
+        Where the networks learn: ``"cpu"``, ``"cuda"``, ``"cuda:1"``. Images are drawn on the CPU. It is not kept in
+        the file.
     threads : int
         Threads inside of one operation while training. More than one pays only on cores that nothing else uses.
     seed : int
@@ -170,6 +174,7 @@ class FairVAE(LatentImageGenerator):
         weight_decay: float = 0.0,
         law_components: int = 12,
         temperature: float = 0.8,
+        device: str = "cpu",
         threads: int = 1,
         seed: int = 0,
     ) -> None:
@@ -194,6 +199,7 @@ class FairVAE(LatentImageGenerator):
         self.weight_decay = weight_decay
         self.law_components = law_components
         self.temperature = temperature
+        self.device = device
         self.threads = threads
         self.seed = seed
 
@@ -225,12 +231,18 @@ class FairVAE(LatentImageGenerator):
 
     def _fit(self, images: ImageSet, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
+        check_device(self.device)
+        if self.preset == "paper" and min(images.shape[:2]) < SMALLEST_PAPER:
+            raise DataError(
+                f"images of {images.shape[0]}×{images.shape[1]} pixels are too small for preset='paper', which halves "
+                f"them five times: {SMALLEST_PAPER} pixels a side are the least; preset='default' takes any."
+            )
         with threads(self.threads):
             self._learn(images, progress, checkpoint)
 
     def _learn(self, images: ImageSet, progress: Progress | None, checkpoint: Path | None) -> None:
         kept = Checkpoint(checkpoint, image_fingerprint(self, images)) if checkpoint is not None else None
-        net = self._network(images.shape, len(images.classes), len(images.levels))
+        net = self._network(images.shape, len(images.classes), len(images.levels)).to(self.device)
         strength = self.fairness.strength
         data = TrainingImages(images, self._setting("balance") if strength else 0.0)
         n = len(images)
@@ -246,7 +258,7 @@ class FairVAE(LatentImageGenerator):
             net, self._loss(net, data), n_rows=n, plan=plan, seed=self.seed, stage="fit teacher", progress=progress,
             checkpoint=kept,
         )  # fmt: skip
-        self.net_ = net
+        self.net_ = net.cpu()
         self.law_ = image_law(net.encoder, images, self.law_components, self.seed)
         self.label_law_ = fair_table(
             images.counts().astype(float), self.fairness, favorable=np.zeros(len(images.classes), dtype=bool)
@@ -277,9 +289,16 @@ class FairVAE(LatentImageGenerator):
             chosen, part = data.chosen(rows, generator)
             if part.start == part.stop:  # everything learns from the images as they come
                 part = slice(0, len(rows))
-            x, groups = data.pixels(chosen), data.groups[chosen]
-            mean, log_var = net.encoder(x, groups, data.labels[chosen])
-            codes = reparameterise(mean, log_var, generator)
+            there = self.device
+            x, groups, labels = (
+                data.pixels(chosen).to(there),
+                data.groups[chosen].to(there),
+                data.labels[chosen].to(there),
+            )
+            mean, log_var = net.encoder(x, groups, labels)
+            # Chance comes from the CPU, so that a seed means the same on every device.
+            noise = torch.randn(mean.shape, generator=generator).to(there)
+            codes = mean + noise * (0.5 * log_var).exp()
             logits = net.pictures.decoder(codes, groups)
             pixels = x[0].numel()
             if bernoulli:
@@ -289,7 +308,7 @@ class FairVAE(LatentImageGenerator):
                 # Minus the log-likelihood under the Gaussian of the best width, up to a constant.
                 fit = 0.5 * pixels * (error + LEAST_ERROR).log()
             kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum(1).mean()
-            label = nn.functional.cross_entropy(net.pictures.head(codes[part]), data.labels[chosen[part]])
+            label = nn.functional.cross_entropy(net.pictures.head(codes[part]), labels[part])
             total = fit + self.beta * kl + label_weight * label
             shown = {"loss": float(total.detach()), "kl": float(kl.detach()), "label": float(label.detach())}
             if weight:

@@ -192,4 +192,4 @@ def own_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def net_tensors(net: nn.Module) -> dict[str, np.ndarray]:
     """Return the weights of the networks as a file holds them."""
-    return {f"net.{name}": p.detach().numpy() for name, p in net.named_parameters()}
+    return {f"net.{name}": p.detach().cpu().numpy() for name, p in net.named_parameters()}
