@@ -23,6 +23,7 @@ def main() -> None:
         parent.add_argument("--criterion", default="demographic_parity")
     speed = what.add_parser("speed", help="seconds, rows a second, memory")
     speed.add_argument("--many", type=int, default=20_000_000)
+    speed.add_argument("--model", default="fairvae")
     what.add_parser("evaluation", help="seconds and memory of the evaluation")
     what.add_parser("penalty", help="cost of a step of each penalty")
     what.add_parser("tables", help="print what was measured as Markdown")
@@ -92,7 +93,7 @@ def main() -> None:
     elif chosen.what == "dial":
         dials.run(chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion)
     elif chosen.what == "speed":
-        speeds.run(many=chosen.many)
+        speeds.run(many=chosen.many, model=chosen.model)
     elif chosen.what == "evaluation":
         evaluations.run()
     elif chosen.what == "penalty":

@@ -12,31 +12,30 @@ from benchmarks.common import alone, keep, load
 MANY = 20_000_000
 
 
-def run(*, many: int = MANY) -> None:
-    """Measure each part in a process of its own and keep the numbers."""
+def run(*, many: int = MANY, model: str = "fairvae") -> None:
+    """Measure each part of one method, and of its data-free student, in a process of its own and keep the numbers."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        body: dict[str, Any] = {"fit": alone(_fit, "adult", str(place))}
+        body: dict[str, Any] = {"fit": alone(_fit, "adult", model, str(place))}
         print("fit and distil", body["fit"], flush=True)
         for who in ("teacher", "student"):
             body[f"sample {who}"] = alone(_sample, str(place), who, 2_000_000)
             print("sample", who, body[f"sample {who}"], flush=True)
         body["sample many"] = alone(_sample, str(place), "student", many)
         print("sample many", body["sample many"], flush=True)
-    keep("speed-adult", body)
+    keep("speed-adult" if model == "fairvae" else f"speed-adult-{model}", {"model": model, **body})
 
 
-def _fit(name: str, folder: str) -> dict[str, Any]:
-    import fairsynth as fs
+def _fit(name: str, model: str, folder: str) -> dict[str, Any]:
+    from fairsynth.generators.registry import get_generator_class, student_class
 
     train, _ = load(name, ["sex"])
+    kind: Any = get_generator_class(model)
     began = time.perf_counter()
-    teacher = fs.FairVAE(seed=0).fit(train)
-    teacher.save(Path(folder) / "teacher.fairsynth")
+    kind(seed=0).fit(train).save(Path(folder) / "teacher.fairsynth")
     fitted = time.perf_counter()
-    fs.Fair4Free().distill(Path(folder) / "teacher.fairsynth", seed=0).save(
-        Path(folder) / "student.fairsynth"
-    )
+    student: Any = student_class(Path(folder) / "teacher.fairsynth")
+    student().distill(Path(folder) / "teacher.fairsynth", seed=0).save(Path(folder) / "student.fairsynth")
     done = time.perf_counter()
     return {
         "rows": len(train),
