@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fairsynth.data.catalog import load_dataset
     from fairsynth.data.images import ImageSet, load_images
     from fairsynth.data.schema import Schema
+    from fairsynth.data.streams import StreamedTable
     from fairsynth.data.table import Table
     from fairsynth.evaluation.evaluate import evaluate
     from fairsynth.evaluation.requirements import meet
@@ -54,6 +55,7 @@ __all__ = [
     "PlainVAE",
     "PreFair",
     "Schema",
+    "StreamedTable",
     "TabFairGAN",
     "Table",
     "__version__",
@@ -84,6 +86,7 @@ _HOME = {
     "PlainVAE": "fairsynth.generators.plain_vae",
     "PreFair": "fairsynth.generators.prefair",
     "Schema": "fairsynth.data.schema",
+    "StreamedTable": "fairsynth.data.streams",
     "TabFairGAN": "fairsynth.generators.tabfairgan",
     "Table": "fairsynth.data.table",
     "evaluate": "fairsynth.evaluation.evaluate",

@@ -25,6 +25,7 @@ from fairsynth.cli.options import (
     SeedOption,
     SensitiveOption,
     TargetOption,
+    open_stream,
     open_table,
     progress_bar,
     typed_settings,
@@ -53,7 +54,9 @@ ModelOutput = Annotated[
 
 @command("fit")
 def fit(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A file, or duckdb:///file.db?query=…")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A file, a folder of Parquet, or duckdb:///file.db?query=…")
+    ],
     output: ModelOutput,
     target: TargetOption = None,
     favorable: FavorableOption = None,
@@ -91,6 +94,16 @@ def fit(
     missing: MissingOption = None,
     kind: KindOption = None,
     checkpoint: CheckpointOption = None,
+    sample_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-rows",
+            metavar="N",
+            min=1_000,
+            help="Read Parquet of more rows than this in batches: what is asked of a row is learned from N rows drawn "
+            "evenly, and how often what comes from all. [default: 300,000, of files of more than 1,000,000]",
+        ),
+    ] = None,
 ) -> None:
     """Learn a fair generator from a table.
 
@@ -99,19 +112,32 @@ def fit(
     """
     writable(output)
     method, chosen = _method(model, settings, criterion, strength, seed)
-    opened = open_table(
-        table,
-        schema=schema,
-        target=target,
-        favorable=favorable,
-        sensitive=sensitive,
-        edges=edges,
-        domain=domain,
-        identifier=identifier,
-        missing=missing,
-        kind=kind,
-    )
+    roles: dict[str, Any] = {
+        "schema": schema,
+        "target": target,
+        "favorable": favorable,
+        "sensitive": sensitive,
+        "edges": edges,
+        "domain": domain,
+        "identifier": identifier,
+        "missing": missing,
+        "kind": kind,
+    }
     began = time.monotonic()
+    opened: Any = None
+    if method.streams:
+        with progress_bar() as progress:
+            opened = open_stream(table, sample_rows, seed=seed, progress=progress, **roles)
+    elif sample_rows is not None:
+        raise SettingsError(
+            f"--sample-rows: {method.name} needs all rows in memory; leave it out, or take audited-trees."
+        )
+    if opened is None:
+        opened = open_table(table, **roles)
+        began = time.monotonic()
+    if require:
+        _meet(method, opened, require, chosen, output, criterion, strength)
+        return
     generator = method(**chosen)
     if launched():
         _fit_together(generator, opened, output, checkpoint)

@@ -18,6 +18,7 @@ from fairsynth.errors import SchemaError, SettingsError
 
 if TYPE_CHECKING:
     from fairsynth.data.schema import Schema
+    from fairsynth.data.streams import StreamedTable
     from fairsynth.data.table import Table
     from fairsynth.progress import Progress
 
@@ -164,6 +165,57 @@ def open_table(
     """Read a table with the roles that the options give it."""
     from fairsynth.data.table import Table
 
+    roles = _roles(target, favorable, sensitive, edges, domain, identifier, missing, kind)
+    return Table(data, schema=None if schema is None else read_schema(schema), **roles)
+
+
+def open_stream(
+    data: str,
+    sample_rows: int | None,
+    *,
+    seed: int,
+    progress: Progress | None,
+    schema: Path | None,
+    **given: Any,
+) -> StreamedTable | Table | None:
+    """Read Parquet in batches, with the roles that the options of `open_table` give it; None for what is no such thing.
+
+    Parts in a folder of no more rows than are read in batches come as one table.
+    """
+    from fairsynth.data.io import is_address
+    from fairsynth.data.streams import SAMPLE_ROWS, STREAM_ABOVE, StreamedTable, count_rows, parquet_files
+
+    files = [] if is_address(data) else parquet_files(data)
+    if not files:
+        if sample_rows is not None:
+            raise SettingsError(
+                f"--sample-rows is for Parquet, and {data} is neither a file nor a folder of it."
+            )
+        return None
+    roles = {**_roles(**given), "schema": None if schema is None else read_schema(schema)}
+    if count_rows(files) > (STREAM_ABOVE if sample_rows is None else sample_rows):
+        rows = SAMPLE_ROWS if sample_rows is None else sample_rows
+        return StreamedTable(data, sample_rows=rows, seed=seed, progress=progress, **roles)
+    if not Path(data).is_dir():
+        return None
+    import polars as pl
+
+    from fairsynth.data.table import Table
+
+    return Table(pl.concat([pl.read_parquet(file) for file in files]), **roles)
+
+
+def _roles(
+    target: str | None = None,
+    favorable: Sequence[str] | None = None,
+    sensitive: Sequence[str] | None = None,
+    edges: Sequence[str] | None = None,
+    domain: str | None = None,
+    identifier: Sequence[str] | None = None,
+    missing: Sequence[str] | None = None,
+    kind: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return what options say of columns as arguments of `Table`."""
     roles: dict[str, Any] = {}
     if target is not None:
         roles["target"] = target
@@ -184,7 +236,7 @@ def open_table(
         roles["missing"] = tuple(missing)
     if kind:
         roles["kinds"] = pairs(kind, "--kind")
-    return Table(data, schema=None if schema is None else read_schema(schema), **roles)
+    return roles
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -39,6 +39,8 @@ ROWS_PER_INTERVAL = 20
 #: Levels beyond the most frequent ones share states; see `LevelStates`.
 MAX_LEVELS = 2000
 SHARED_LEVEL_STATES = 48
+#: Grid points of a number whose states are looked up, where that many rows come at a time.
+GRID_POINTS = 20_000
 #: Beyond this a float no longer holds every integer.
 _EXACT = 2.0**53
 
@@ -293,6 +295,21 @@ class NumberStates(BaseModel):
     def states_of(self, values: np.ndarray) -> np.ndarray:
         """Return the state of finite numbers ``(n,)``; values outside the range go to the nearest interval."""
         grid = self._in_steps(values)
+        first, table = self._of_grid
+        if len(table) and len(grid) > len(table):
+            return table.take(np.clip(grid - first, 0, len(table) - 1).astype(np.int64))
+        return self._states_of_grid(grid)
+
+    @cached_property
+    def _of_grid(self) -> tuple[float, np.ndarray]:
+        """The state of every grid point from one below the lowest that is told apart to one above; empty if many."""
+        values = np.concatenate([self.atoms, self.edges])
+        first, last = np.floor(values.min()) - 1, np.ceil(values.max()) + 1
+        if not self.step or last - first >= GRID_POINTS:
+            return 0.0, np.zeros(0, dtype=np.int32)
+        return float(first), self._states_of_grid(np.arange(first, last + 1))
+
+    def _states_of_grid(self, grid: np.ndarray) -> np.ndarray:
         atoms, edges = np.asarray(self.atoms), np.asarray(self.edges)
         interval = np.zeros(len(grid), dtype=np.int64)
         if self.n_intervals:
@@ -527,10 +544,15 @@ def _learn_levels(values: pl.Series, column: Column) -> LevelStates:
     if n_levels <= MAX_LEVELS:
         return LevelStates(name=column.name, n_levels=n_levels, missing=missing)
     counts = np.bincount(values.to_physical().drop_nulls().cast(pl.Int64).to_numpy(), minlength=n_levels)
+    return levels_by_frequency(column.name, counts, missing)
+
+
+def levels_by_frequency(name: str, counts: np.ndarray, missing: bool) -> LevelStates:
+    """Return the states of a column of more than `MAX_LEVELS` levels, given the rows of each ``(levels,)``."""
     order = np.argsort(-counts, kind="stable")
     return LevelStates(
-        name=column.name,
-        n_levels=n_levels,
+        name=name,
+        n_levels=len(counts),
         missing=missing,
         order=tuple(order.tolist()),
         weights=tuple((counts[order] / max(counts.sum(), 1)).tolist()),

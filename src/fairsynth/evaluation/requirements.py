@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fairsynth.data.streams import StreamedTable
 from fairsynth.data.table import JOINT, Table
 from fairsynth.errors import FairsynthWarning, SettingsError
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
@@ -170,7 +171,7 @@ class _Tried:
 
 
 def meet(
-    table: Table,
+    table: Table | StreamedTable,
     require: str | Sequence[str],
     *,
     seed: int = 0,
@@ -181,8 +182,9 @@ def meet(
 
     Parameters
     ----------
-    table : Table
-        Rows to learn from, with a favorable value of a categorical target.
+    table : Table or StreamedTable
+        Rows to learn from, with a favorable value of a categorical target. Of a stream, settings are tried on its
+        sample, a part of which is held out, and the trees are fitted to all rows at the end.
     require : str or sequence of str
         Bounds as of `Requirement.parse`; all of them have to hold.
     seed : int
@@ -217,7 +219,7 @@ def meet(
                 raise SettingsError(
                     f"{one}: {name!r} is no sensitive column; they are {', '.join(table.schema.sensitive)}."
                 )
-    court = _Court(table, asked, seed)
+    court = _Court(table.sample if isinstance(table, StreamedTable) else table, asked, seed)
     criteria = list(dict.fromkeys(METRICS[one.metric] for one in asked))
     real = court.judge(court.fit, "demographic_parity", 0.0)
     floor = 0.5 + LEFT * (real.balanced - 0.5)

@@ -22,6 +22,7 @@ from sklearn.base import BaseEstimator
 
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.schema import MISSING_LEVEL, Schema
+from fairsynth.data.streams import StreamedTable
 from fairsynth.data.table import JOINT, Table, fresh_identifiers
 from fairsynth.errors import (
     BundleError,
@@ -137,6 +138,8 @@ class Generator(BaseEstimator, ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    #: Whether it can be fitted to a `StreamedTable`.
+    streams: ClassVar[bool] = False
 
     fairness: Fairness | None
     seed: int
@@ -172,12 +175,14 @@ class Generator(BaseEstimator, ABC):
 
         Parameters
         ----------
-        table : Table
-            Rows whose schema names a target and sensitive columns.
+        table : Table or StreamedTable
+            Rows whose schema names a target and sensitive columns. Not every method can learn from rows that are never
+            all in memory (`streams`).
         progress : callable, optional
             Told of every `Step`; see `fairsynth.progress.bar`.
         checkpoint : path, optional
-            Folder in which the work is kept; the same call goes on from there after a crash.
+            Folder in which the work is kept; the same call goes on from there after a crash. Nothing is kept of a
+            `StreamedTable`, which is read twice and no more.
 
         Returns
         -------
@@ -190,6 +195,8 @@ class Generator(BaseEstimator, ABC):
         CapabilityError
             If this method cannot do what is asked.
         """
+        if isinstance(table, StreamedTable):
+            return self._fit_stream(table, progress)
         if not isinstance(table, Table):
             raise DataError(
                 f"fit needs a Table, not {type(table).__name__}: wrap your frame with "
@@ -200,6 +207,22 @@ class Generator(BaseEstimator, ABC):
         self._fit(table, progress=progress, checkpoint=Path(checkpoint) if checkpoint is not None else None)
         self.schema_, self.n_rows_ = table.schema, len(table)
         return self
+
+    def _fit_stream(self, stream: StreamedTable, progress: Progress | None) -> Self:
+        if not self.streams:
+            raise CapabilityError(
+                f"{self.name} needs all rows in memory, and cannot learn from a StreamedTable; give Table(path), or "
+                "take audited-trees or fair-trees."
+            )
+        check_seed(self.seed)
+        self._check(stream.sample)
+        self._fit_streamed(stream, progress=progress)
+        self.schema_, self.n_rows_ = stream.schema, len(stream)
+        return self
+
+    def _fit_streamed(self, stream: StreamedTable, *, progress: Progress | None) -> None:
+        """Learn as `_fit` does from rows that come in batches, for methods that say they can."""
+        raise NotImplementedError
 
     def _check(self, table: Table) -> None:
         schema, can = table.schema, self.capabilities

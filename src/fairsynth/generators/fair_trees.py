@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fairsynth.bundle import Bundle
+    from fairsynth.data.streams import StreamedTable
 
 STAGE = "fit trees"
 
@@ -142,6 +143,7 @@ class FairTrees(Generator):
     #: Whether the law of the label of a small table is partly linear.
     mixed_label: ClassVar[bool] = False
     name: ClassVar[str] = "fair-trees"
+    streams: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="a tree for every column, the label moved near its threshold; seconds on a laptop",
         paper="TABFAIRGDT, ICDM 2025",
@@ -199,22 +201,37 @@ class FairTrees(Generator):
         labels = columns[layout.target]
         trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
         joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
+        self._settle(
+            Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts), joint, progress
+        )
+
+    def _fit_streamed(self, stream: StreamedTable, *, progress: Progress | None) -> None:
+        from fairsynth.generators.tree_streaming import learn_streamed
+
+        self._check_settings()
+        self._settle(*learn_streamed(self, stream, progress), progress)
+
+    def _settle(self, work: Learned, joint: np.ndarray, progress: Progress | None) -> None:
+        """Move the label, and keep what was learned; `joint` is the real P(y, s)."""
+        lines, label, layout = work.lines, work.label, work.lines.layout
         if self._calibrated(label):
-            work = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
             label = self._made_fair(work, progress)
         if progress is not None:
             total = self._steps(lines)
             progress(Step(STAGE, total, total))
         some = slice(0, PROBE_ROWS)
         if label.scores is not None and label.tree is None:
-            joint = _expected(label, lines, [line[some] for line in of_rows], groups[some], counts)
-        self.lines_, self.trees_, self.label_ = lines, trees, label
-        self.groups_ = Groups(levels.astype(np.int64), joint)
+            joint = _expected(
+                label, lines, [line[some] for line in work.of_rows], work.groups[some], work.counts
+            )
+        self.lines_, self.trees_, self.label_ = lines, work.trees, label
+        self.groups_ = Groups(work.levels.astype(np.int64), joint)
         names = tuple(
-            " × ".join(layout.level_names(a)[level] for a, level in enumerate(row)) for row in levels.tolist()
+            " × ".join(layout.level_names(a)[level] for a, level in enumerate(row))
+            for row in work.levels.tolist()
         )
         self.group_names_ = names
-        self.rare_groups_ = tuple(name for name, count in zip(names, counts, strict=True) if count < 30)
+        self.rare_groups_ = tuple(name for name, count in zip(names, work.counts, strict=True) if count < 30)
         self._name()
 
     def _name(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from fairsynth.data.encoding import NumberStates
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.trees.bins import Bins, learn_bins
-from fairsynth.trees.law import LeafLaw, smoothed_shares
+from fairsynth.trees.law import LeafLaw, shares_of_counts, smoothed_shares
 from fairsynth.trees.layered import MAX_LEAVES, Layer, LayeredTree, grow
 from fairsynth.trees.lookup import ColumnLookup
 
@@ -215,6 +215,41 @@ def learn_column(
         tree, asked, states, n_states, weight=backing, allowed=allowed, coarse=own if own.ordered else None
     )
     return ColumnTree(parents, tree, LeafLaw(shares))
+
+
+def recounted(
+    lines: Lines,
+    own: ColumnTree,
+    column: int,
+    counts: np.ndarray,
+    *,
+    backing: float,
+    allowed: np.ndarray | None = None,
+) -> ColumnTree:
+    """Return the tree of a column with the law that rows counted in its leaves give it.
+
+    Parameters
+    ----------
+    lines : Lines
+        What may be asked.
+    own : ColumnTree
+        As `learn_column` made it.
+    column : int
+        The column.
+    counts : np.ndarray
+        Rows, int64 ``(leaves, states)``.
+    backing : float
+        As of `FairTrees`.
+    allowed : np.ndarray, optional
+        States allowed in each bin of a line that is asked first; by default those of the bands of the column.
+    """
+    if allowed is None and column in lines.band_line:
+        allowed = lines.allowed(column)
+    bins = lines.bins[column]
+    shares = shares_of_counts(
+        own.tree, counts, weight=backing, allowed=allowed, coarse=bins if bins.ordered else None
+    )
+    return ColumnTree(own.parents, own.tree, LeafLaw(shares))
 
 
 def draw_rows(

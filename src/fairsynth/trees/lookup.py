@@ -43,15 +43,7 @@ class ColumnLookup:
     @classmethod
     def of(cls, tree: LayeredTree, shares: np.ndarray) -> ColumnLookup:
         """Write a tree and the law of its leaves ``(leaves, states)`` as tables."""
-        n_leaves, n_states = shares.shape
-        after = [*(layer.table.shape[1] for layer in tree.layers[1:]), n_states][: len(tree.layers)]
-        largest = max([n_leaves * n_states, *(layer.table.size for layer in tree.layers)])
-        kind = np.int32 if largest < 2**31 else np.int64
-        layers = tuple(
-            (layer.parent, (layer.table.ravel() * times).astype(kind))
-            for layer, times in zip(tree.layers, after, strict=True)
-        )
-        return cls(layers, n_states, pack(shares))
+        return cls(flat_layers(tree, shares.shape[1]), shares.shape[1], pack(shares))
 
     def draw(self, lines: Sequence[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
         """Return a state for every row, int32 ``(n,)``.
@@ -68,17 +60,35 @@ class ColumnLookup:
         wide = rng.integers(0, 1 << 32, size=n, dtype=np.uint32).astype(np.uint64)
         wide *= np.uint64(self.states)
         state = (wide >> np.uint64(32)).astype(np.int32)
-        place: np.ndarray = state
-        if self.layers:
-            parent, table = self.layers[0]
-            node = table.take(lines[parent], mode="clip")
-            for parent, table in self.layers[1:]:
-                node += lines[parent]
-                # Places are within the table: that was checked when the tree was made.
-                node = table.take(node, mode="clip")
-            node += state
-            place = node
+        place = places(self.layers, lines, state)
         return kept_or_alias(self.packed.take(place, mode="clip"), wide, state)
+
+
+def flat_layers(tree: LayeredTree, n_states: int) -> tuple[tuple[int, np.ndarray], ...]:
+    """Return the layers of a tree as those of `ColumnLookup`."""
+    after = [*(layer.table.shape[1] for layer in tree.layers[1:]), n_states][: len(tree.layers)]
+    largest = max([tree.n_leaves * n_states, *(layer.table.size for layer in tree.layers)])
+    kind = np.int32 if largest < 2**31 else np.int64
+    return tuple(
+        (layer.parent, (layer.table.ravel() * times).astype(kind))
+        for layer, times in zip(tree.layers, after, strict=True)
+    )
+
+
+def places(
+    layers: Sequence[tuple[int, np.ndarray]], lines: Sequence[np.ndarray], states: np.ndarray
+) -> np.ndarray:
+    """Return ``leaf * states + state`` of every row, integers ``(n,)``, given lines by parent and states ``(n,)``."""
+    if not layers:
+        return states
+    parent, table = layers[0]
+    node = table.take(lines[parent], mode="clip")
+    for parent, table in layers[1:]:
+        node += lines[parent]
+        # Places are within the table: that was checked when the tree was made.
+        node = table.take(node, mode="clip")
+    node += states
+    return node
 
 
 def kept_or_alias(packed: np.ndarray, wide: np.ndarray, state: np.ndarray) -> np.ndarray:
