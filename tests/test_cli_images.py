@@ -78,7 +78,7 @@ def test_folder_table_archive_and_named_set_are_the_same_images(files):
     np.testing.assert_array_equal(folder.read(np.arange(60)), table.read(np.arange(60)))
     assert table.label == "shape" and set(table.classes) == {"lying", "standing"}
     named = open_images("colored-digits:reversed")
-    assert isinstance(named, ImageSet) and named.sensitive == "colour"
+    assert isinstance(named, ImageSet) and named.sensitive == "color"
 
 
 def test_arrays_with_names_of_ones_own(tmp_path):
@@ -215,5 +215,5 @@ def test_demo_of_images_makes_everything(tmp_path):
     sources = {s.get("source") for s in content["scores"]}
     assert {"synthetic:student", "synthetic:teacher", "real", "holdout", "constant"} <= sources
     page = (tmp_path / "demo" / "report.html").read_text()
-    for title in ("colour switched: student", "Between two latents: teacher", "Where classifiers look"):
+    for title in ("color switched: student", "Between two latents: teacher", "Where classifiers look"):
         assert title in page

@@ -190,7 +190,7 @@ def test_who_is_no_teacher_is_refused(teacher: Any, tmp_path: Path, digits: fs.I
     for kind in (images.LatentDistillation, images.FLDGM, images.FADE):
         with pytest.raises(SettingsError, match="the teacher is a fair4free"):
             kind(teacher=str(tmp_path / "student")).fit(digits)
-        with pytest.raises(DataError, match=r"'digit' .* 'colour'"):
+        with pytest.raises(DataError, match=r"'digit' .* 'color'"):
             rng = np.random.default_rng(0)
             other = fs.ImageSet.of_arrays(
                 rng.integers(0, 9, (40, 8, 8, 3), dtype=np.uint8), np.arange(40) % 2, np.arange(40) % 3

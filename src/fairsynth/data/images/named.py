@@ -130,7 +130,7 @@ def _colored(strokes: Source, digits: np.ndarray, split: str, correlation: float
     source = TintedSource(strokes, np.array(list(COLOURS.values()), dtype=np.uint8), codes)
     return ImageSet(
         source, digits.astype(np.int64), codes, classes=[str(d) for d in range(10)], levels=names, label="digit",
-        sensitive="colour",
+        sensitive="color",
     )  # fmt: skip
 
 
