@@ -77,6 +77,15 @@ def main() -> None:
     attempt.add_argument("--images", type=int, default=20_000)
     attempt.add_argument("--settings", default="{}", help='as JSON: \'{"epochs": 6, "beta": 4}\'')
     attempt.add_argument("--temperatures", type=float, nargs="*", default=[1.0, 0.8])
+    scale = what.add_parser("scale", help="50 million rows fitted from Parquet, 100 million drawn")
+    scale.add_argument("--rows", type=int, nargs="*", default=[500_000, 5_000_000, 50_000_000])
+    scale.add_argument("--many", type=int, default=100_000_000, help="rows drawn; 0 for none")
+    scale.add_argument("--folder", help="where the temporary files go")
+    profiled = what.add_parser("profile", help="where the time of audited trees goes")
+    profiled.add_argument("--part", choices=("fit", "stream", "sample"), required=True)
+    profiled.add_argument("--dataset", default="adult")
+    profiled.add_argument("--lines", type=int, default=25)
+    profiled.add_argument("--rows", type=int, default=2_000_000, help="of the stream")
     chosen = parser.parse_args()
 
     from benchmarks import dial as dials
@@ -145,6 +154,14 @@ def main() -> None:
 
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(chosen.settings).items()}
         images.trial(settings, images=chosen.images, temperatures=tuple(chosen.temperatures))
+    elif chosen.what == "scale":
+        from benchmarks import scale as scales
+
+        scales.run(rows=tuple(chosen.rows), many=chosen.many, folder=chosen.folder)
+    elif chosen.what == "profile":
+        from benchmarks import profile as profiles
+
+        profiles.run(chosen.part, dataset=chosen.dataset, lines=chosen.lines, rows=chosen.rows)
     elif chosen.what == "tables":
         print(tables.all_tables())
     else:
