@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import fairsynth as fs
+from fairsynth.cli.image_sources import open_images
 from fairsynth.errors import DataError, SettingsError
 
 
@@ -358,7 +359,11 @@ def test_fairface_of_the_publishers_layout(tmp_path: Path):
         (tmp_path / f"fairface_label_{part}.csv").write_text("\n".join(lines))
     faces = fs.load_images("fairface", folder=tmp_path)
     assert faces.levels == ("Black", "East Asian", "White") and faces.classes == ("Female", "Male")
-    assert faces.shape == (64, 64, 3) and len(faces) == 4
+    assert faces.shape == (64, 64, 3) and len(faces) == 4 and faces.favorable == ()
+    wanted = open_images("fairface", folder=tmp_path, favorable=["Male"])
+    assert wanted.favorable == ("Male",)
+    with pytest.raises(SettingsError, match="leave out --favorable"):
+        open_images("colored-digits", favorable=["3"])
     assert (
         len(fs.load_images("fairface", folder=tmp_path, split="valid", label="age", sensitive="gender")) == 4
     )

@@ -126,9 +126,11 @@ def open_images(
         name, _, split = source.partition(":")
         settings: dict[str, Any] = {k: v for k, v in (("label", label), ("sensitive", sensitive)) if v}
         if name in ("celeba", "fairface"):
-            settings |= {"skip_bad": skip_bad} | ({"size": picture["size"]} if size else {})
+            settings |= {"skip_bad": skip_bad, **roles} | ({"size": picture["size"]} if size else {})
         elif path.suffix or "/" in source:
             raise DataError(f"{source}: there is no such file or folder.")
+        elif roles:
+            raise SettingsError(f"{name}: no class is better than another; leave out --favorable.")
         elif settings:
             own = load_images(name, split=split or "train")
             if own.label != settings.get("label", own.label) or own.sensitive != settings.get(

@@ -10,7 +10,7 @@ closely colour and digit go together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,7 @@ def celeba(
     split: str = "train",
     label: str = "Smiling",
     sensitive: str = "Male",
+    favorable: Sequence[str] = ("yes",),
     size: tuple[int, int] = (64, 64),
     skip_bad: bool = False,
     progress: Progress | None = None,
@@ -228,7 +229,9 @@ def celeba(
     split : {"train", "valid", "test"}
         Of the published partition.
     label, sensitive : str
-        Two of the 40 attributes; their levels are ``"no"`` and ``"yes"``, and ``"yes"`` of the label is favorable.
+        Two of the 40 attributes; their levels are ``"no"`` and ``"yes"``.
+    favorable : sequence of str
+        Levels of the label that are good to be given.
     size : tuple of int
         Height and width.
     skip_bad, progress
@@ -268,7 +271,7 @@ def celeba(
     )
     return read_folder(
         base / "img_align_celeba", table, label=label, sensitive=sensitive, size=size, mode="RGB",
-        classes=("no", "yes"), levels=("no", "yes"), favorable=("yes",), skip_bad=skip_bad,
+        classes=("no", "yes"), levels=("no", "yes"), favorable=favorable, skip_bad=skip_bad,
         look="pixels" if skip_bad else "headers", progress=progress,
     )  # fmt: skip
 
@@ -279,6 +282,7 @@ def fairface(
     split: str = "train",
     label: str = "gender",
     sensitive: str = "race",
+    favorable: Sequence[str] = (),
     size: tuple[int, int] = (64, 64),
     skip_bad: bool = False,
     progress: Progress | None = None,
@@ -294,6 +298,8 @@ def fairface(
         As published.
     label, sensitive : str
         Two of ``age``, ``gender`` and ``race``.
+    favorable : sequence of str
+        Levels of the label that are good to be given.
     size : tuple of int
         Height and width.
     skip_bad, progress
@@ -305,8 +311,8 @@ def fairface(
         raise SettingsError(f"split={split!r} is none of {', '.join(files)}: no more is published.")
     base = _publisher("fairface", folder, (files[split],))
     return read_folder(
-        base, base / files[split], label=label, sensitive=sensitive, size=size, mode="RGB", skip_bad=skip_bad,
-        look="pixels" if skip_bad else "headers", progress=progress,
+        base, base / files[split], label=label, sensitive=sensitive, favorable=favorable, size=size, mode="RGB",
+        skip_bad=skip_bad, look="pixels" if skip_bad else "headers", progress=progress,
     )  # fmt: skip
 
 
