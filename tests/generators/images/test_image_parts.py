@@ -9,6 +9,7 @@ import torch
 import fairsynth as fs
 from fairsynth.errors import DataError
 from fairsynth.generators.images.balance import TrainingImages, balanced_weights
+from fairsynth.generators.images.fair4free import LabelledNoise
 from fairsynth.generators.images.latent_images import draw_given
 from fairsynth.nn.convolutions import (
     ConvolutionalDecoder,
@@ -124,3 +125,25 @@ def test_a_noisy_classifier_knows_its_condition():
     x, t = torch.randn(5, 64), torch.full((5,), 0.3)
     first, second = (classifier(x, t, torch.tensor([one]).repeat(5, 1).float()) for one in ([1, 0], [0, 1]))
     assert torch.allclose(first.exp().sum(1), torch.ones(5)) and not torch.allclose(first, second)
+
+
+def test_a_student_starts_on_the_hills_of_the_law_and_puts_nothing_between_them():
+    means = np.array([[[-5.0, 0.0], [5.0, 0.0]], [[0.0, 9.0], [0.0, 0.0]]])
+    scales = np.tile(0.5 * np.eye(2), (2, 2, 1, 1))
+    weights = np.array([[0.75, 0.25], [1.0, 0.0]])
+    law = LatentLaw(np.array([0.5, 0.5]), weights, means, scales)
+    student = LabelledNoise(2, 2, (8,), 2, cells=8)
+    student.start_at(law, 0.8)
+    labels = torch.arange(2).repeat_interleave(4000)
+    codes = student(labels, torch.Generator().manual_seed(0)).detach().numpy()
+    first, second = codes[:4000], codes[4000:]
+    assert np.abs(np.abs(first[:, 0]) - 5).max() < 2.5  # 6 standard deviations, and no valley
+    assert (first[:, 0] < 0).mean() == pytest.approx(0.75, abs=0.03)
+    assert first[first[:, 0] > 0].std(0) == pytest.approx(0.4, abs=0.03)
+    assert second.mean(0) == pytest.approx([0, 9], abs=0.03)
+
+
+def test_a_student_of_less_noise_than_latent_still_has_every_dimension():
+    student = LabelledNoise(2, 1, (8,), 5, cells=3)
+    codes = student(torch.zeros(50, dtype=torch.int64), torch.Generator().manual_seed(0))
+    assert codes.shape == (50, 5) and bool(torch.isfinite(codes).all())
