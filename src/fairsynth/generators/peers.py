@@ -223,12 +223,12 @@ class Peer(Generator):
         Raises
         ------
         MissingDependencyError
-            If it is not installed.
+            If it is not installed, or what is installed does not fit together.
         """
         package = self.capabilities.package
         try:
             return import_module(package)
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # RuntimeError: parts of it were built for another PyTorch
             raise MissingDependencyError(
                 f"{self.name} needs the package {package.replace('.', '-')} ({error}): pip install "
                 f'"fairsynth[peers]".{self._caution}'
@@ -358,6 +358,10 @@ class TabularARGN(Peer):
         where=False,
         saves=False,
         package="mostlyai.engine",
+    )
+    _caution: ClassVar[str] = (
+        " Beside a PyTorch built for the CPU, remove the torchvision and torchaudio that come with it, which are built "
+        "for CUDA and are not needed: pip uninstall torchvision torchaudio."
     )
 
     def __init__(
