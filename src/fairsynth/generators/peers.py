@@ -228,7 +228,7 @@ class Peer(Generator):
         package = self.capabilities.package
         try:
             return import_module(package)
-        except (ImportError, RuntimeError) as error:  # RuntimeError: parts of it were built for another PyTorch
+        except (ImportError, RuntimeError) as error:  # the latter where parts are for another PyTorch
             raise MissingDependencyError(
                 f"{self.name} needs the package {package.replace('.', '-')} ({error}): pip install "
                 f'"fairsynth[peers]".{self._caution}'
