@@ -36,22 +36,28 @@ def rare_frame(n: int = 4000) -> pl.DataFrame:
         pl.when(row == 3777).then(pl.lit("rare")).otherwise(pl.col("job")).alias("job"),
         pl.when(row == 2111).then(None).otherwise(pl.col("member")).alias("member"),
         pl.when(row == 1999).then(float("nan")).otherwise(pl.col("skill")).alias("skill"),
-        pl.when(row < 5).then(117).otherwise(pl.col("age")).alias("age"),
+        pl.when(row.is_between(3100, 3104)).then(117).otherwise(pl.col("age")).alias("age"),
         number=row + 10,
         few=pl.when(row == 2222).then(2).otherwise(row % 2),
+        grade=pl.when(row == 2345).then(2).otherwise(1 + 2 * (row % 2)),  # neither the lowest nor the highest
     )
 
 
 @pytest.mark.parametrize("cuts", [(), (1000, 1001, 3900)])
-def test_the_schema_is_that_of_all_rows(tmp_path: Path, cuts: tuple[int, ...]) -> None:
+def test_the_schema_is_that_of_all_rows(
+    tmp_path: Path, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_LEVELS", 100)  # else each person's name makes a witness of its row
     frame = rare_frame()
-    stream = StreamedTable(parts(tmp_path / "rows", frame, cuts), **ROLES, sample_rows=1000)
-    whole = Table(frame, **ROLES).schema
+    given = {**ROLES, "kinds": {"grade": "categorical"}}
+    stream = StreamedTable(parts(tmp_path / "rows", frame, cuts), **given, sample_rows=1000)
+    whole = Table(frame, **given).schema
     assert len(stream) == 4000 and len(stream.sample) == 1000
     for got, wanted in zip(stream.schema, whole, strict=True):
         assert got == wanted
     assert stream.schema.identifiers == whole.identifiers == ("person", "number")
     assert stream.schema["few"].kind == "integer"  # by one row in 4,000
+    assert stream.schema["grade"].levels == ("1", "2", "3")
     assert stream.sample.schema == stream.schema and not stream.repairs
     np.testing.assert_array_equal(
         stream.level_counts["job"], [int((frame["job"] == level).sum()) for level in whole["job"].levels]

@@ -329,8 +329,8 @@ class _Survey:
             fresh += [code for code, text in zip(met.tolist(), texts, strict=True) if text not in seen.values]
             for text, count in zip(texts, counts[met].tolist(), strict=True):
                 seen.values[text] = seen.values.get(text, 0) + count
-            if len(seen.values) > MOST_LEVELS:
-                seen.values = None
+            if len(seen.values) > MOST_LEVELS:  # no levels, so their rows witness nothing
+                seen.values, fresh = None, [code for code in fresh if code == size]
         if not fresh:
             return []
         first = np.zeros(size + 1, dtype=np.int64)
@@ -371,6 +371,8 @@ class _Survey:
             seen.values[value] = seen.values.get(value, 0) + count
         if len(seen.values) > most:
             seen.values = None
+            # What has few values and one more is none of few: that one has to be seen.
+            fresh = fresh if most <= MAX_NUMERIC_LEVELS + 1 else []
         if not fresh:
             return []
         first = pl.DataFrame({"value": values, "row": pl.int_range(len(values), eager=True)})
