@@ -250,8 +250,10 @@ def _resume(
     for i, parameter in enumerate(parameters):
         start = f"optimiser.{i}."
         own = {k.removeprefix(start): torch.from_numpy(v) for k, v in tensors.items() if k.startswith(start)}
-        if own:
-            optimiser.state[parameter] = own
+        if own:  # the number of steps stays on the CPU, as AdamW keeps it
+            optimiser.state[parameter] = {
+                name: value if name == "step" else value.to(parameter.device) for name, value in own.items()
+            }
     return done
 
 
