@@ -44,19 +44,20 @@ groups_left.section = "fidelity"
 #
 # What ``pip install`` makes of it is written by hand here, so that this page needs no installation.
 
-import sys
-
 info = site / "groups_left-1.0.dist-info"
 info.mkdir()
 (info / "METADATA").write_text("Metadata-Version: 2.1\nName: groups-left\nVersion: 1.0\n")
 (info / "entry_points.txt").write_text("[fairsynth.metrics]\ngroups-left = groups_left:groups_left\n")
-sys.path.insert(0, str(site))
 
 # %%
 # In a plan
 # ---------
 
+import sys
+
 from fairsynth.benchmark import read_leaderboard, run_plan
+
+sys.path.insert(0, str(site))  # where pip would have put it
 
 plan = site / "plan.toml"
 plan.write_text("""

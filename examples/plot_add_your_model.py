@@ -63,21 +63,10 @@ class Alone(Generator):
 #
 # What ``pip install`` makes of it is written by hand here, so that this page needs no installation.
 
-import sys
-
 info = site / "alone-1.0.dist-info"
 info.mkdir()
 (info / "METADATA").write_text("Metadata-Version: 2.1\nName: alone\nVersion: 1.0\n")
 (info / "entry_points.txt").write_text("[fairsynth.generators]\nalone = alone:Alone\n")
-sys.path.insert(0, str(site))
-
-# %%
-# It is there
-# -----------
-
-from fairsynth.generators.registry import list_generators
-
-print(list_generators())
 
 # %%
 # In a plan
@@ -85,7 +74,13 @@ print(list_generators())
 # Its settings are checked against its ``__init__``; a change of its code is a new version, so that its cells are run
 # anew.
 
+import sys
+
 from fairsynth.benchmark import read_leaderboard, run_plan
+from fairsynth.generators.registry import list_generators
+
+sys.path.insert(0, str(site))  # where pip would have put it
+print(list_generators())
 
 plan = site / "plan.toml"
 plan.write_text("""

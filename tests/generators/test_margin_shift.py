@@ -89,3 +89,18 @@ def test_the_shift_that_a_world_needs_is_found(
         assert told["woman"] > 0.5 > -0.5 > told["man"]
     else:  # the label that tells the group may stay told: less is moved
         assert told["woman"] - told["man"] > 0.1
+
+
+def test_groups_are_brought_to_the_nearest_end_of_a_band_and_no_further():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(4), [4000, 4000, 4000, 20])
+    scores = rng.normal(np.array([0.0, 0.9, -0.02, 5.0])[groups], 1.5)
+    overall = (scores > 0).mean()
+    shifts = to_one_rate(scores, groups, 4, near=0.9)
+    rates = np.array([((scores + shifts[groups]) > 0)[groups == k].mean() for k in range(3)])
+    assert rates.min() / rates.max() == pytest.approx(0.9, abs=0.01)
+    assert shifts[1] < 0 < shifts[0] and shifts[3] == 0
+    exact = to_one_rate(scores, groups, 4)
+    assert (np.abs(shifts[:3]) < np.abs(exact[:3])).all()
+    wide = to_one_rate(scores, groups, 4, near=0.3)
+    assert (wide == 0).all(), f"all rates are near {overall} already"

@@ -29,6 +29,9 @@ PACE = 0.8
 #: The forest of the audit: smaller than that of the evaluation, and on fewer rows.
 TREES = 20
 FOREST_ROWS = 12_000
+#: Rates of groups within this ratio count as one. To go further moves what chance has done, and costs most where nearly
+#: all decisions are alike: there the last hundredth of a rate is several log odds.
+NEAR = 0.97
 #: Log odds tried for a group in one round.
 GRID = np.linspace(-2.0, 2.0, 161)
 #: People of a label whom a group needs for its error rates to be known.
@@ -75,7 +78,7 @@ def audited(
 
     def lacking(scores: np.ndarray) -> np.ndarray:
         if criterion == "demographic_parity":
-            return to_one_rate(scores, groups, n_groups)
+            return to_one_rate(scores, groups, n_groups, near=NEAR)
         return to_own_rates(
             scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
         )

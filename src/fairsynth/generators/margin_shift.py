@@ -131,7 +131,7 @@ def calibrate(
     return np.mean(tried[-AVERAGED:], axis=0) if tried else shifts
 
 
-def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
+def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int, *, near: float = 1.0) -> np.ndarray:
     """Return what has to be added to the scores of each group so that all have the overall rate of positive ones.
 
     Parameters
@@ -142,6 +142,9 @@ def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.nda
         int64 ``(n,)``.
     n_groups : int
         Number of groups; those of fewer than 30 rows get 0.
+    near : float
+        From 0 to 1: rates lie within this ratio of each other afterwards; each group is brought to the nearest end of
+        the band around the overall rate, if it is not inside.
 
     Returns
     -------
@@ -152,10 +155,14 @@ def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.nda
     shifts = np.zeros(n_groups)
     if not 0 < overall < 1:
         return shifts
+    slack = np.sqrt(near)
     for group in range(n_groups):
         own = scores[groups == group]
         if len(own) >= SMALL_GROUP:
-            shifts[group] = -np.quantile(own, 1 - overall)
+            rate = float((own > 0).mean())
+            goal = float(np.clip(rate, overall * slack, min(overall / slack, 1 - 0.5 / len(scores))))
+            if goal != rate or near == 1.0:
+                shifts[group] = -np.quantile(own, 1 - goal)
     return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
 
 
