@@ -87,6 +87,33 @@ COUNTED = 20_000
 MAX_ODDS = 8.0
 
 
+def setting_of(model: Any, name: str) -> Any:
+    """Return a setting of an FLDGM of rows or of images, as its preset has it."""
+    return PAPER.get(name, getattr(model, name)) if model.preset == "paper" else getattr(model, name)
+
+
+def check_latent_settings(model: Any) -> None:
+    """Refuse settings that no FLDGM, of rows or of images, can be learned with.
+
+    Raises
+    ------
+    SettingsError
+        If one is not of its kind or out of its range.
+    """
+    check_settings(
+        model,
+        choices={"kind": ("diffusion", "wgan-gp", "lsgan"), "preset": ("default", "paper")},
+        whole=("levels", "width", "sampling_steps", "noise_dim", "steps", "batch_size"),
+        from_zero=("sampling_noise", "penalty_weight"),
+        above_zero=() if model.learning_rate is None else ("learning_rate",),
+        widths=("hidden", "critic_hidden"),
+    )
+    if model.levels > MAX_LEVELS:
+        raise SettingsError(f"levels={model.levels!r} must be at most {MAX_LEVELS:,}.")
+    if model.sampling_noise > 1:  # more than there is room for at a level
+        raise SettingsError(f"sampling_noise={model.sampling_noise!r} must lie between 0 and 1.")
+
+
 class FLDGM(Generator):
     """A diffusion model, a WGAN-GP or an LSGAN in the frozen latent space of a fair autoencoder.
 
@@ -183,21 +210,10 @@ class FLDGM(Generator):
         self.seed = seed
 
     def _setting(self, name: str) -> Any:
-        return PAPER.get(name, getattr(self, name)) if self.preset == "paper" else getattr(self, name)
+        return setting_of(self, name)
 
     def _check_settings(self) -> None:
-        check_settings(
-            self,
-            choices={"kind": ("diffusion", "wgan-gp", "lsgan"), "preset": ("default", "paper")},
-            whole=("levels", "width", "sampling_steps", "noise_dim", "steps", "batch_size"),
-            from_zero=("sampling_noise", "penalty_weight"),
-            above_zero=() if self.learning_rate is None else ("learning_rate",),
-            widths=("hidden", "critic_hidden"),
-        )
-        if self.levels > MAX_LEVELS:
-            raise SettingsError(f"levels={self.levels!r} must be at most {MAX_LEVELS:,}.")
-        if self.sampling_noise > 1:  # more than there is room for at a level
-            raise SettingsError(f"sampling_noise={self.sampling_noise!r} must lie between 0 and 1.")
+        check_latent_settings(self)
 
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()

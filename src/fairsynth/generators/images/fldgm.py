@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from fairsynth.data.images import ImageSet
-from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fairvae import refuse_besides
-from fairsynth.generators.fldgm import CRITIC_RATES, CRITIC_STEPS, MAX_LEVELS, PAPER, RATES
+from fairsynth.generators.fldgm import CRITIC_RATES, CRITIC_STEPS, RATES, check_latent_settings, setting_of
 from fairsynth.generators.images.base import image_fingerprint
 from fairsynth.generators.images.fairvae import FairVAE, encoded
 from fairsynth.generators.images.latent_distillation import fingerprint_of, teacher_of
@@ -35,7 +34,6 @@ from fairsynth.generators.images.latent_images import (
     own_tensors,
     pictures_of,
 )
-from fairsynth.generators.settings import check_settings
 from fairsynth.nn.ddpm import CHUNK, Averaged, Diffusion, VelocityNetwork
 from fairsynth.nn.gan import (
     leaky_perceptron,
@@ -148,21 +146,10 @@ class FLDGM(LatentImageGenerator):
         self.seed = seed
 
     def _setting(self, name: str) -> Any:
-        return PAPER.get(name, getattr(self, name)) if self.preset == "paper" else getattr(self, name)
+        return setting_of(self, name)
 
     def _check_settings(self) -> None:
-        check_settings(
-            self,
-            choices={"kind": ("diffusion", "wgan-gp", "lsgan"), "preset": ("default", "paper")},
-            whole=("levels", "width", "sampling_steps", "noise_dim", "steps", "batch_size"),
-            from_zero=("sampling_noise", "penalty_weight"),
-            above_zero=() if self.learning_rate is None else ("learning_rate",),
-            widths=("hidden", "critic_hidden"),
-        )
-        if self.levels > MAX_LEVELS:
-            raise SettingsError(f"levels={self.levels!r} must be at most {MAX_LEVELS:,}.")
-        if self.sampling_noise > 1:
-            raise SettingsError(f"sampling_noise={self.sampling_noise!r} must lie between 0 and 1.")
+        check_latent_settings(self)
 
     def _fit(self, images: ImageSet, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
