@@ -31,16 +31,20 @@ def written(path: Path, frame: pl.DataFrame) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", [FairTrees, AuditedTrees])
 @pytest.mark.parametrize("target", ["paid", "hours_kept"])
-def test_of_a_sample_of_everybody_the_laws_are_those_in_memory(tmp_path: Path, target: str) -> None:
+def test_of_a_sample_of_everybody_the_laws_are_those_in_memory(
+    tmp_path: Path, target: str, kind: type[FairTrees]
+) -> None:
     frame = mixed_frame(1500).with_columns(hours_kept=pl.col("hours").fill_null(3))
     roles = {**ROLES, "target": target} | ({} if target == "paid" else {"favorable": None})
     stream = StreamedTable(written(tmp_path / "rows.parquet", frame), **roles, sample_rows=1500)
-    whole = FairTrees(fairness=PLAIN).fit(Table(frame, **roles))
-    parts = FairTrees(fairness=PLAIN).fit(stream)
+    whole = kind(fairness=PLAIN).fit(Table(frame, **roles))
+    parts = kind(fairness=PLAIN).fit(stream)
     assert parts.schema_ == whole.schema_ and parts.n_rows_ == 1500
     for column, own in whole.trees_.items():
         np.testing.assert_array_equal(parts.trees_[column].law.shares, own.law.shares)
+        assert (parts.trees_[column].directions is None) == (own.directions is None)
     assert parts.group_names_ == whole.group_names_ and parts.rare_groups_ == whole.rare_groups_
     if target == "paid":
         assert parts.label_law_ == pytest.approx(whole.label_law_, abs=0.02)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.data.encoding import LevelStates, NumberStates
-from fairsynth.trees.bins import LEVEL_BINS, LONE_LEVELS, NUMBER_BINS, Bins, _equal_parts, learn_bins
+from fairsynth.trees.bins import LEVEL_BINS, LONE_LEVELS, NUMBER_BINS, Bins, equal_parts, learn_bins
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200), st.integers(2, 40))
 def test_parts_are_stretches_without_gaps(weights: list[float], parts: int) -> None:
-    part = _equal_parts(np.array(weights) + 1e-3, parts)
+    part = equal_parts(np.array(weights) + 1e-3, parts)
     assert part[0] == 0 and set(np.diff(part).tolist()) <= {0, 1} and part[-1] < max(parts, 1)
 
 

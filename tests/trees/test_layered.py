@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.trees.bins import Bins
-from fairsynth.trees.layered import Layer, LayeredTree, _response, _scan, grow
+from fairsynth.trees.layered import Layer, LayeredTree, _scan, grow, response_of
 
 
 def bins(size: int, *, ordered: bool = False) -> Bins:
@@ -65,7 +65,7 @@ def test_noise_explains_as_much_as_the_threshold_expects() -> None:
     rng = np.random.default_rng(0)
     for ordered, shares in ((False, [0.5, 0.3, 0.16, 0.02, 0.01, 0.01]), (True, [1 / 20] * 20)):
         classes = rng.choice(len(shares), p=shares, size=2000)
-        response, freedom = _response(np.bincount(classes), ordered)
+        response, freedom = response_of(np.bincount(classes), ordered)
         half = np.arange(2000) % 2
         found = [
             explained(half, response[rng.permutation(classes)], np.array([False, True])) for _ in range(400)
@@ -75,7 +75,7 @@ def test_noise_explains_as_much_as_the_threshold_expects() -> None:
 
 def test_one_row_of_a_rare_class_does_not_explain_a_cut() -> None:
     """Divided by its share alone, a single row of 2,000 would count as much as 2,000 degrees of freedom."""
-    response, _ = _response(np.array([1000, 999, 1]), ordered=False)
+    response, _ = response_of(np.array([1000, 999, 1]), ordered=False)
     assert (response[2] ** 2).sum() < 50
 
 

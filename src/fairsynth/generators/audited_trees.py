@@ -34,6 +34,7 @@ from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.generators.tree_label import TreeLabel
 from fairsynth.generators.tree_rows import learn_column
 from fairsynth.progress import Progress, Step
+from fairsynth.trees.directions import MOST
 from fairsynth.trees.linear_scores import learn_mixed
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class AuditedTrees(FairTrees):
         Rows that the node above a leaf counts as, for each state that occurs in the leaf.
     max_intervals : int
         Intervals of a number; see `data.encoding`.
+    directions : int
+        Sums over the other columns that the tree of a column may ask, at most: 0, 1 or 2; see `trees.directions`.
     seed : int
         Decides everything.
 
@@ -103,10 +106,11 @@ class AuditedTrees(FairTrees):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         reach: float = 8.0,
-        min_leaf: int = 15,
-        evidence: float = 2.0,
+        min_leaf: int = 20,
+        evidence: float = 4.0,
         backing: float = 0.1,
         max_intervals: int = 256,
+        directions: int = 2,
         seed: int = 0,
     ) -> None:
         self.fairness = fairness
@@ -115,6 +119,7 @@ class AuditedTrees(FairTrees):
         self.evidence = evidence
         self.backing = backing
         self.max_intervals = max_intervals
+        self.directions = directions
         self.seed = seed
 
     def _check_settings(self) -> None:
@@ -124,6 +129,8 @@ class AuditedTrees(FairTrees):
             from_zero=("evidence", "backing"),
             above_zero=("reach",),
         )
+        if type(self.directions) is not int or not 0 <= self.directions <= MOST:
+            raise SettingsError(f"directions={self.directions!r} must be 0, 1 or 2.")
 
     def weakened(self, strength: float) -> Self:
         """Return the same trees with the label moved by another part of what the audit found.
@@ -203,7 +210,7 @@ class AuditedTrees(FairTrees):
             trees[column] = learn_column(
                 lines, of_rows, column, drawn[column], min_leaf=self.min_leaf, evidence=self.evidence,
                 backing=self.backing, rng=np.random.default_rng([self.seed, column]),
-                max_leaves=max(SMALL_TREE, model.trees_[column].tree.n_leaves),
+                max_leaves=max(SMALL_TREE, model.trees_[column].tree.n_leaves), directions=self.directions,
             )  # fmt: skip
             if progress is not None:
                 progress(Step("distil without data", at + 1, len(lines.order)))

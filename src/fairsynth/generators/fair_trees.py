@@ -9,7 +9,7 @@ groups, a binary target, and parity. Implemented from the description. Ours:
   a leaf is no list of people (`trees.law`);
 * the group drawn first, from the shares learned or asked for, and known to all trees; several attributes, any
   number of groups, numeric ones by their stated bands;
-* the law of the label as boosted trees of two cuts, summed up in tables (`trees.scores`);
+* the law of the label as boosted trees of depth two, summed up in tables (`trees.scores`);
 * in the place of whole leaves, scores are moved near the threshold, as far as models trained on drawn rows need to
   meet the criterion on real ones (`margin_shift`): parity, equalized odds or equal opportunity. Parity inside the
   synthetic table, which relabelling aims at, does not make them fair.
@@ -142,6 +142,8 @@ class FairTrees(Generator):
     fairness: Fairness
     #: Whether the law of the label of a small table is partly linear.
     mixed_label: ClassVar[bool] = False
+    #: Sums that the tree of a column may ask (`trees.directions`): none, as published.
+    directions: int = 0
     name: ClassVar[str] = "fair-trees"
     streams: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -253,7 +255,10 @@ class FairTrees(Generator):
         done, tensors = found or (0, {})
         trees = {column: read_tree(tensors, lines, column) for column in lines.order[:done]}
         saved = time.monotonic()
-        settings = {"min_leaf": self.min_leaf, "evidence": self.evidence, "backing": self.backing}
+        settings = {
+            "min_leaf": self.min_leaf, "evidence": self.evidence, "backing": self.backing,
+            "directions": self.directions,
+        }  # fmt: skip
         for at, column in enumerate(lines.order):
             if at < done:
                 continue

@@ -183,7 +183,7 @@ class TreeLabel:
                 return label
             first = [label]
         assert self.tree is not None
-        lines = [*first, *(known[k] for k in self.tree.parents)]
+        lines = self.tree.asked([*first, *(known[k] for k in self.tree.parents)])
         states = self.tree.law.draw(self.tree.tree.leaves(lines, len(groups)), rng)
         return self._mapped(states, groups, rng) if self.group_laws.size else states
 
@@ -249,6 +249,7 @@ def learn_label(
     reach: float,
     seed: int,
     mix: bool = False,
+    directions: int = 0,
 ) -> TreeLabel:
     """Learn the law of the label; the shifts of the criterion are set later.
 
@@ -268,6 +269,8 @@ def learn_label(
         As of `FairTrees`.
     mix : bool
         On small tables mix the boosted law with a linear one (`trees.linear_scores`).
+    directions : int
+        As of `learn_column`.
 
     Raises
     ------
@@ -299,7 +302,7 @@ def learn_label(
             first = (good, FAVORABLE, np.stack([~fav, fav]))
         tree = learn_column(
             lines, of_rows, layout.target, states, min_leaf=min_leaf, evidence=evidence, backing=backing,
-            rng=np.random.default_rng([seed, 11]), first=first,
+            rng=np.random.default_rng([seed, 11]), first=first, directions=directions,
         )  # fmt: skip
     label = TreeLabel(
         kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),

@@ -11,8 +11,9 @@ import numpy as np
 from fairsynth.data.encoding import NumberStates
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.trees.bins import Bins, learn_bins
+from fairsynth.trees.directions import Directions, learn_directions
 from fairsynth.trees.law import LeafLaw, shares_of_counts, smoothed_shares
-from fairsynth.trees.layered import MAX_LEAVES, Layer, LayeredTree, grow
+from fairsynth.trees.layered import MAX_LEAVES, Layer, LayeredTree, grow, response_of
 from fairsynth.trees.lookup import ColumnLookup
 
 #: Rows on which the shape of a tree is decided; the laws of its leaves rest on all of them.
@@ -37,11 +38,18 @@ class ColumnTree:
         From their bins to a leaf.
     law : LeafLaw
         From a leaf to a state.
+    directions : Directions or None
+        What the tree asks besides; its layers count them after the other lines.
     """
 
     parents: tuple[int, ...]
     tree: LayeredTree
     law: LeafLaw
+    directions: Directions | None = None
+
+    def asked(self, lines: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the lines that the layers ask, given those of the parents, after what is asked first, if anything."""
+        return lines if self.directions is None else [*lines, *self.directions.lines(lines)]
 
     @cached_property
     def lookup(self) -> ColumnLookup:
@@ -169,6 +177,7 @@ def learn_column(
     rng: np.random.Generator,
     first: tuple[np.ndarray, Bins, np.ndarray] | None = None,
     max_leaves: int = MAX_LEAVES,
+    directions: int = 0,
 ) -> ColumnTree:
     """Learn how a column is drawn.
 
@@ -190,6 +199,8 @@ def learn_column(
         A line that is asked first, its bins, and the states allowed in each of them; it comes before the other parents.
     max_leaves : int
         Leaves, at most.
+    directions : int
+        Sums over the other columns that the tree may ask, at most; see `trees.directions`.
     """
     parents = lines.before(column)
     asked, bins, allowed = [of_rows[k] for k in parents], [lines.bins[k] for k in parents], None
@@ -201,20 +212,35 @@ def learn_column(
     own = lines.bins[column]
     n_states = len(own.of_state)
     rows = slice(None) if len(states) <= GROW_ROWS else np.sort(rng.permutation(len(states))[:GROW_ROWS])
-    tree = grow(
+    n_lines, known, classes, sums = (
+        len(asked),
         [line[rows] for line in asked],
-        bins,
         own.of_state[states[rows]],
+        None,
+    )
+    if directions:
+        response, _ = response_of(np.bincount(classes, minlength=own.size), own.ordered)
+        sums = learn_directions(known, bins, response[classes], most=directions)
+    if sums is not None:
+        known, bins = [*known, *sums.lines(known)], [*bins, *sums.bins]
+    tree = grow(
+        known,
+        bins,
+        classes,
         own,
         min_leaf=min_leaf,
         evidence=evidence,
         first=at_first,
         max_leaves=min(max_leaves, int(np.clip(MAX_SHARES // n_states, 16, MAX_LEAVES))),
     )
+    if sums is not None and all(layer.parent < n_lines for layer in tree.layers):
+        sums = None
+    if sums is not None:
+        asked = [*asked, *sums.lines(asked)]
     shares = smoothed_shares(
         tree, asked, states, n_states, weight=backing, allowed=allowed, coarse=own if own.ordered else None
     )
-    return ColumnTree(parents, tree, LeafLaw(shares))
+    return ColumnTree(parents, tree, LeafLaw(shares), sums)
 
 
 def recounted(
@@ -249,7 +275,7 @@ def recounted(
     shares = shares_of_counts(
         own.tree, counts, weight=backing, allowed=allowed, coarse=bins if bins.ordered else None
     )
-    return ColumnTree(own.parents, own.tree, LeafLaw(shares))
+    return ColumnTree(own.parents, own.tree, LeafLaw(shares), own.directions)
 
 
 def draw_rows(
@@ -295,7 +321,7 @@ def draw_rows(
                 known[place] = of_state[place].take(levels[part, a])
         for column in lines.order:
             own = trees[column]
-            states = own.lookup.draw([known[k] for k in own.parents], n, rng)
+            states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
             drawn[column, part] = states
             known[column] = of_state[column].take(states)
         drawn[layout.target, part] = label(known, part, rng)
@@ -313,6 +339,12 @@ def tree_tensors(trees: Mapping[int, ColumnTree]) -> dict[str, np.ndarray]:
         )
         tensors[f"tree.{column}.tables"] = flat.astype(np.int16)
         tensors[f"tree.{column}.law"] = own.law.shares
+        if own.directions is not None:
+            found = own.directions
+            tensors[f"tree.{column}.sums"] = np.array(found.asked, dtype=np.int64)
+            tensors[f"tree.{column}.sum_tables"] = np.concatenate(found.tables, axis=1)
+            tensors[f"tree.{column}.sum_sizes"] = np.array([len(edges) for edges in found.edges])
+            tensors[f"tree.{column}.sum_edges"] = np.concatenate(found.edges)
     return tensors
 
 
@@ -327,6 +359,9 @@ def read_tree(
     sizes = [lines.sizes[k] for k in parents]
     if first is not None:
         sizes = [first.size, *sizes]
+    directions = _read_directions(tensors, f"tree.{column}", sizes)
+    if directions is not None:
+        sizes = [*sizes, *(own.size for own in directions.bins)]
     layers, nodes, at = [], 1, 0
     for parent in asked.tolist():
         if not 0 <= parent < len(sizes) or at + nodes * sizes[parent] > len(flat):
@@ -343,7 +378,31 @@ def read_tree(
     tree.check(sizes)
     law = LeafLaw(shares)
     law.check(nodes, lines.layout.encoder.sizes[column])
-    return ColumnTree(parents, tree, law)
+    return ColumnTree(parents, tree, law, directions)
+
+
+def _read_directions(tensors: dict[str, np.ndarray], name: str, sizes: list[int]) -> Directions | None:
+    if f"{name}.sums" not in tensors:
+        return None
+    asked, tables, counts, edges = (
+        tensors.pop(f"{name}.{part}") for part in ("sums", "sum_tables", "sum_sizes", "sum_edges")
+    )
+    if asked.dtype != np.int64 or asked.ndim != 1 or tables.ndim != 2 or edges.ndim != 1:
+        raise ValueError("the directions of a tree are not of the right kind")
+    if counts.dtype != np.int64 or counts.shape != (len(tables),) or (counts < 0).any():
+        raise ValueError("the directions of a tree are not of the right kind")
+    if not all(0 <= line < len(sizes) for line in asked.tolist()) or counts.sum() != len(edges):
+        raise ValueError("the directions of a tree ask what there is not")
+    ends = np.cumsum([sizes[line] for line in asked.tolist()])
+    if not len(ends) or ends[-1] != tables.shape[1]:
+        raise ValueError("the tables of a tree's directions do not fit its lines")
+    found = Directions(
+        tuple(asked.tolist()),
+        tuple(np.ascontiguousarray(part) for part in np.split(tables, ends[:-1], axis=1)),
+        tuple(np.split(edges, np.cumsum(counts)[:-1])),
+    )
+    found.check(sizes)
+    return found
 
 
 def bin_tensors(lines: Lines) -> dict[str, np.ndarray]:

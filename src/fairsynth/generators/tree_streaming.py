@@ -112,9 +112,7 @@ class _Counted:
         self.lines, self.label, self.layout = lines, label, layout
         every = dict(trees) if label.tree is None else {**trees, layout.target: label.tree}
         sizes = layout.encoder.sizes
-        self.plans = {
-            column: (own.parents, flat_layers(own.tree, sizes[column])) for column, own in every.items()
-        }
+        self.plans = {column: (own, flat_layers(own.tree, sizes[column])) for column, own in every.items()}
         self.counts = {
             column: np.zeros((own.tree.n_leaves, sizes[column]), dtype=np.int64)
             for column, own in every.items()
@@ -167,11 +165,11 @@ class _Counted:
         levels = layout.group_levels(states.T)
         known: list[np.ndarray] = [own.take(line) for own, line in zip(self.of_state, states, strict=False)]
         known += [levels[:, a].astype(np.int32) for a in lines.banded]
-        for column, (parents, layers) in self.plans.items():
-            asked = [known[k] for k in parents]
+        for column, (own, layers) in self.plans.items():
+            asked = [known[k] for k in own.parents]
             if column == layout.target and self.label.kind == "favorable":
                 asked = [self.label.favored[states[column]].astype(np.int32), *asked]
-            self._count(column, places(layers, asked, states[column]))
+            self._count(column, places(layers, own.asked(asked), states[column]))
         self._count_cells((levels @ self.strides) * layout.n_labels + states[layout.target])
         return states.shape[1]
 

@@ -72,7 +72,7 @@ def learn_bins(states: LevelStates | NumberStates, column: np.ndarray, cells: np
         rest = by_count[LONE_LEVELS:]
         of_state[by_count[:LONE_LEVELS]] = np.arange(LONE_LEVELS)
         rest = rest[np.argsort(_profile_axis(column, cells, states.size)[rest], kind="stable")]
-        of_state[rest] = LONE_LEVELS + _equal_parts(counts[rest] + 1e-3, LEVEL_BINS - LONE_LEVELS)
+        of_state[rest] = LONE_LEVELS + equal_parts(counts[rest] + 1e-3, LEVEL_BINS - LONE_LEVELS)
         size = int(of_state[:present].max()) + 1
         if states.missing:
             of_state[-1], size = size, size + 1
@@ -83,14 +83,14 @@ def _number_bins(states: NumberStates, counts: np.ndarray) -> Bins:
     present = states.size - states.missing
     order = np.argsort(states.places()[:present], kind="stable")
     of_state = np.empty(states.size, dtype=np.int64)
-    of_state[order] = _equal_parts(counts[order] + 1e-3, NUMBER_BINS)
+    of_state[order] = equal_parts(counts[order] + 1e-3, NUMBER_BINS)
     size = int(of_state[:present].max()) + 1
     if states.missing:
         of_state[-1], size = size, size + 1
     return Bins(of_state, size, ordered=True)
 
 
-def _equal_parts(weights: np.ndarray, parts: int) -> np.ndarray:
+def equal_parts(weights: np.ndarray, parts: int) -> np.ndarray:
     """Cut a line of weights into at most `parts` stretches of about equal weight, int64 ``(n,)``, none empty.
 
     What weighs more than a part has one for itself, and the others are shared by the rest: else a column that is 0

@@ -130,7 +130,7 @@ def grow(
     LayeredTree
     """
     n = len(classes)
-    response, freedom = _response(np.bincount(classes, minlength=of_classes.size), of_classes.ordered)
+    response, freedom = response_of(np.bincount(classes, minlength=of_classes.size), of_classes.ordered)
     chance = freedom + evidence * float(np.sqrt(2 * freedom))
     node, n_nodes, layers = np.zeros(n, dtype=np.int64), 1, []
     if first is not None:
@@ -201,7 +201,7 @@ class _Cuts:
     right: np.ndarray
 
 
-def _response(counts: np.ndarray, ordered: bool) -> tuple[np.ndarray, float]:
+def response_of(counts: np.ndarray, ordered: bool) -> tuple[np.ndarray, float]:
     """Return the vector by which each class is known, float64 ``(classes, d)``.
 
     They have mean 0 and, over the rows, nearly the identity as covariance, so that the sum of squares that chance

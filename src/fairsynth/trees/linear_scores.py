@@ -18,6 +18,8 @@ from fairsynth.trees.scores import PairScores, learn_scores
 #: Above so many rows the boosted law is taken as it is.
 SMALL_TABLE = 5_000
 FOLDS = 5
+#: Inverse of the ridge of the linear law (scikit-learn's C).
+PENALTY = 0.3
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -44,9 +46,10 @@ def learn_mixed(
     PairScores
         The boosted law alone above `SMALL_TABLE` rows, and where a label is too rare for folds.
     """
-    boosted = learn_scores(lines, bins, labels, n_labels, seed=seed)
+    small = len(labels) <= SMALL_TABLE
+    boosted = learn_scores(lines, bins, labels, n_labels, seed=seed, varied=small)
     counts = np.bincount(labels, minlength=n_labels)
-    if len(labels) > SMALL_TABLE or (counts < 2 * FOLDS).any() or not lines:
+    if not small or (counts < 2 * FOLDS).any() or not lines:
         return boosted
     fold = np.random.default_rng([seed, 31]).permutation(len(labels)) % FOLDS
     losses = np.zeros(len(WEIGHTS))
@@ -54,7 +57,7 @@ def learn_mixed(
         own, other = fold != part, fold == part
         known = [line[own] for line in lines]
         laws = (
-            learn_scores(known, bins, labels[own], n_labels, seed=seed),
+            learn_scores(known, bins, labels[own], n_labels, seed=seed, varied=True),
             learn_linear(known, bins, labels[own], n_labels),
         )
         asked = [line[other] for line in lines]
@@ -78,7 +81,7 @@ def learn_linear(
         axis=1,
     )
     center = matrix.mean(0)
-    model = LogisticRegression(max_iter=500).fit(matrix - center, labels)
+    model = LogisticRegression(C=PENALTY, max_iter=500).fit(matrix - center, labels)
     base = np.asarray(model.intercept_, dtype=np.float64)
     if n_labels > 2 and len(base) != n_labels:
         raise ValueError("every label must occur")
