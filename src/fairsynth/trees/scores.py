@@ -1,9 +1,9 @@
 """The law of the label: boosted trees of depth two, summed up into tables over pairs of columns.
 
-Either side of a tree's first cut asks one column besides the first, so a sum of hundreds of trees is a sum of tables, one
-for each pair of columns that some tree asks: a generalized additive model with pairwise interactions (Lou, Caruana, Gehrke
-and Hooker, KDD 2013). It tells labels nearly as well as deep boosted trees, takes one gathering a pair to
-evaluate, and can be read.
+Either side of a tree's first cut asks one column besides the first, so a sum of hundreds of trees is a sum of tables,
+one for each pair of columns that some tree asks: a generalized additive model with pairwise interactions (Lou,
+Caruana, Gehrke and Hooker, KDD 2013). It tells labels nearly as well as deep boosted trees, takes one gathering a pair
+to evaluate, and can be read.
 """
 
 from __future__ import annotations
