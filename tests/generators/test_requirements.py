@@ -34,7 +34,7 @@ def test_what_is_no_requirement_is_refused_with_the_form(text: str) -> None:
 @pytest.fixture(scope="module")
 def trees(proxies: tuple[Table, Table]) -> tuple[AuditedTrees, object]:
     """Return trees that were asked for less than full parity."""
-    return meet(proxies[0], "dpr>=0.7", seed=0)
+    return meet(proxies[0], "dpr>=0.7", seed=0, confidence=0)
 
 
 def test_a_modest_bound_is_met_at_less_than_full_strength(trees: tuple[AuditedTrees, object]) -> None:
@@ -44,6 +44,27 @@ def test_a_modest_bound_is_met_at_less_than_full_strength(trees: tuple[AuditedTr
     assert 0 < promise.strength < 1  # type: ignore[attr-defined]
     assert made.fairness == Fairness("demographic_parity", promise.strength)  # type: ignore[attr-defined]
     assert 0.3 < promise.confidence <= 1  # type: ignore[attr-defined]
+
+
+def test_who_asks_to_be_surer_gets_more(
+    proxies: tuple[Table, Table], trees: tuple[AuditedTrees, object]
+) -> None:
+    _, promise = meet(proxies[0], "dpr>=0.7", seed=0, confidence=0.95)
+    assert promise.met and promise.confidence >= 0.95
+    assert promise.strength > trees[1].strength  # type: ignore[attr-defined]
+    assert "not in the" not in str(promise)
+
+
+def test_where_nothing_is_sure_the_surest_is_taken_and_says_so(proxies: tuple[Table, Table]) -> None:
+    _, promise = meet(proxies[0], "dpr>=0.8", seed=0, confidence=1.0)
+    assert promise.met and promise.confidence < 1
+    assert "not in the 100% that were asked for" in str(promise)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, True, "much"])
+def test_a_confidence_that_is_no_share_is_refused(proxies: tuple[Table, Table], value: object) -> None:
+    with pytest.raises(SettingsError, match="confidence="):
+        meet(proxies[0], "dpr>=0.7", confidence=value)  # type: ignore[arg-type]
 
 
 def test_the_promise_is_kept_in_the_file(trees: tuple[AuditedTrees, object], tmp_path: Path) -> None:
@@ -70,7 +91,7 @@ def test_ratios_are_fairlearns(proxies: tuple[Table, Table]) -> None:
     table = proxies[0]
     asked = [Requirement.parse("dpr>=0.9"), Requirement.parse("eor>=0.9")]
     court = _Court(table, asked, 0)
-    found = court.judge(court.fit, "demographic_parity", 0.0)
+    found = court.judge([court.fit], "demographic_parity", 0.0)
     people, groups = court.people, court.people.groups().codes
     dpr, eor = [], []
     for name in ("lightgbm", "logistic_regression", "random_forest"):
@@ -86,10 +107,10 @@ def test_confidence_is_that_of_other_people(proxies: tuple[Table, Table]) -> Non
     """A bound at the value found holds about every other time, one far below always, one far above never."""
     table = proxies[0]
     court = _Court(table, [Requirement.parse("dpr>=0.5")], 0)
-    at = court.judge(court.fit, "demographic_parity", 0.0).values["dpr>=0.5"]
+    at = court.judge([court.fit], "demographic_parity", 0.0).values["dpr>=0.5"]
     for bound, low, high in ((at, 0.2, 0.8), (at / 3, 1.0, 1.0), (min(1.0, 3 * at), 0.0, 0.0)):
         own = _Court(table, [Requirement("dpr", (), bound)], 0)
-        assert low <= own.judge(own.fit, "demographic_parity", 0.0).confidence <= high
+        assert low <= own.judge([own.fit], "demographic_parity", 0.0).confidence <= high
 
 
 def test_unknown_columns_and_too_few_people_are_errors(proxies: tuple[Table, Table]) -> None:

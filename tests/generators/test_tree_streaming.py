@@ -121,8 +121,13 @@ def test_the_command_line_reads_parts_in_batches_and_hears_requirements(tmp_path
     status, told = run("fit", folder, *roles, "--sample-rows", 1000, "-o", out)
     assert status == 0, told
     assert "learned from 2,400 rows" in told and load_generator(out).n_rows_ == 2400
-    status, told = run("fit", folder / "b.parquet", *roles, "--require", "dpr>=0.2", "-o", out)
+    status, told = run(
+        "fit", folder / "b.parquet", *roles, "--require", "dpr>=0.2", "--confidence", 0.6, "-o", out
+    )
     assert status == 0, told
     assert "The requirement is" in told and load_generator(out).promise_["requirements"] == ["dpr>=0.2"]
+    assert load_generator(out).promise_["asked_confidence"] == 0.6
+    status, told = run("fit", folder / "b.parquet", *roles, "--confidence", 0.6, "-o", out)
+    assert status == 2 and "--require" in told
     status, told = run("fit", folder, *roles, "--model", "fairvae", "--sample-rows", 1000, "-o", out)
     assert status == 2 and "needs all rows in memory" in told

@@ -85,6 +85,14 @@ def fit(
             "given again. Tried on people held out, and met at the least cost.",
         ),
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--confidence",
+            metavar="0..1",
+            help="How surely --require has to hold on new people, by resampling those held out. [default: 0.8]",
+        ),
+    ] = None,
     schema: SchemaOption = None,
     seed: SeedOption = 0,
     settings: SetOption = None,
@@ -111,6 +119,8 @@ def fit(
     network together.
     """
     writable(output)
+    if confidence is not None and not require:
+        raise SettingsError("--confidence is that of a bound: ask for one with --require.")
     method, chosen = _method(model, settings, criterion, strength, seed)
     roles: dict[str, Any] = {
         "schema": schema,
@@ -136,7 +146,8 @@ def fit(
         opened = open_table(table, **roles)
         began = time.monotonic()
     if require:
-        _meet(method, opened, require, chosen, output, criterion, strength)
+        sure = {} if confidence is None else {"confidence": confidence}
+        _meet(method, opened, require, {**chosen, **sure}, output, criterion, strength)
         return
     generator = method(**chosen)
     if launched():
