@@ -106,8 +106,8 @@ class AuditedTrees(FairTrees):
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
         reach: float = 8.0,
-        min_leaf: int = 20,
-        evidence: float = 4.0,
+        min_leaf: int = 15,
+        evidence: float = 3.0,
         backing: float = 0.1,
         max_intervals: int = 256,
         directions: int = 2,
