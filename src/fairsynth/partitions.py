@@ -335,7 +335,7 @@ class _Local:
     """Draws partitions in processes of this machine."""
 
     def __init__(self, model: Path, place: Path, jobs: int | None) -> None:
-        from fairsynth.benchmark.engine import cores
+        from fairsynth.cores import cores
 
         self.model, self.place = str(model), str(place)
         self.cores = cores()

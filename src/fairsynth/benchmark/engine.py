@@ -91,12 +91,6 @@ class Engine(Protocol):
         """End all that runs."""
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
 def environment(threads: int) -> dict[str, str]:
     """Return the environment of a process that may start so many threads, and finds the modules that this one finds."""
     found = dict(os.environ)

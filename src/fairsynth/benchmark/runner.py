@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from fairsynth.benchmark.cells import Cell, exceeds, expand
 from fairsynth.benchmark.datasets import Digests
-from fairsynth.benchmark.engine import Ended, Engine, LocalEngine, Task, cores
+from fairsynth.benchmark.engine import Ended, Engine, LocalEngine, Task
 from fairsynth.benchmark.locks import Claim
 from fairsynth.benchmark.methods import check, code_version
 from fairsynth.benchmark.plan import Dataset, Limits, Mistakes, Plan, parse_plan
 from fairsynth.benchmark.store import Store
 from fairsynth.benchmark.worker import request
+from fairsynth.cores import cores
 from fairsynth.errors import FairsynthError, SettingsError
 
 #: Seconds between two looks at a cell that another run works on.

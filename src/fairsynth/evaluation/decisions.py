@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsynth.cores import side_by_side
 from fairsynth.data.table import Groups
 from fairsynth.evaluation.context import Context
 from fairsynth.evaluation.downstream import FittedModel, constant_model
 from fairsynth.evaluation.result import Section
 from fairsynth.metrics import fairness, resampling, utility
-from fairsynth.metrics.threads import side_by_side
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

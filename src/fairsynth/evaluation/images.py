@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fairsynth.cores import side_by_side
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation import image_models, image_scores
 from fairsynth.evaluation.evaluate import combine
 from fairsynth.evaluation.image_context import ImageContext
 from fairsynth.evaluation.result import Evaluation, Score
-from fairsynth.metrics.threads import side_by_side
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from fairsynth.cores import cores, side_by_side
 from fairsynth.data.streams import StreamedTable
 from fairsynth.data.table import JOINT, Table
 from fairsynth.errors import FairsynthWarning, SettingsError
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
 from fairsynth.fairness import Criterion, Fairness
 from fairsynth.generators.audited_trees import AuditedTrees
-from fairsynth.generators.base import _cores
-from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
 from fairsynth.progress import Progress, Step
 
@@ -333,7 +332,7 @@ class _Court:
             )
 
         chosen, scores = zip(
-            *side_by_side(decide, [(rows, name) for rows in tables for name in MODELS], _cores()), strict=True
+            *side_by_side(decide, [(rows, name) for rows in tables for name in MODELS], cores()), strict=True
         )
         decided = np.stack(chosen)
         right = decided == self.actual

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 from sklearn.ensemble import RandomForestClassifier
 
+from fairsynth.cores import side_by_side
 from fairsynth.data.table import Table
 from fairsynth.generators.calibration import PROBE_ROWS, as_numbers, probe_columns
 from fairsynth.generators.evening import Evening
 from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.margin_shift import boosted_decisions, linear_decisions, to_one_rate
-from fairsynth.metrics.threads import side_by_side
 
 #: Rounds; the last ones are averaged.
 ROUNDS = 6

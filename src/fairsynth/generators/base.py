@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Generator as Iterating
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -20,6 +18,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
+from fairsynth.cores import cores, in_order
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.schema import MISSING_LEVEL, Schema
 from fairsynth.data.streams import StreamedTable
@@ -443,19 +442,9 @@ class Generator(BaseEstimator, ABC):
         from fairsynth.nn.threads import threads
 
         wanted = range(len(sizes)) if only is None else only
-        workers = max(1, min(len(wanted), workers or _cores()))
-        waiting: deque[Future[Any]] = deque()
-        with threads(1), ThreadPoolExecutor(workers) as pool:
-            try:
-                for index in wanted:
-                    waiting.append(pool.submit(block, index))
-                    if len(waiting) > 2 * workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        workers = max(1, min(len(wanted), workers or cores()))
+        with threads(1):
+            yield from in_order(block, wanted, workers)
 
     def _conditions(self, where: Mapping[str, Any] | None) -> dict[str, Any]:
         """Read the values of `where` with the schema."""
@@ -672,12 +661,6 @@ def fingerprint(model: Generator, table: Table, states: np.ndarray) -> str:
     settings = _plain(model.get_params(deep=False))
     text = json.dumps([__version__, model.name, settings, table.schema.to_json()], sort_keys=True)
     return hashlib.sha256(text.encode() + np.ascontiguousarray(states).tobytes()).hexdigest()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux alone says how many this process may use
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairsynth.cores import cores
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.data.vectors import VectorEncoder
@@ -41,7 +42,6 @@ from fairsynth.generators.base import (
     Capabilities,
     Generator,
     Request,
-    _cores,
     _plain,
     fingerprint,
     load_generator,
@@ -507,7 +507,7 @@ class FADE(Generator):
             return states, int(outside.sum())
 
         parts, outside = [], 0
-        with ThreadPoolExecutor(min(_cores(), len(places))) as pool:
+        with ThreadPoolExecutor(min(cores(), len(places))) as pool:
             for done, (states, out) in enumerate(pool.map(one, range(len(places))), start=1):
                 parts.append(states)
                 outside += out

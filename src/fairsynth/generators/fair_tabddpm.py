@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairsynth.cores import cores
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, _cores, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
 from fairsynth.generators.calibration import calibrated_shifts
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
@@ -464,7 +465,7 @@ class FairTabDDPM(Generator):
             return self.rows_.decode(vectors.numpy(), levels[chunks[index]])
 
         parts = []
-        with ThreadPoolExecutor(min(_cores(), len(chunks))) as pool:
+        with ThreadPoolExecutor(min(cores(), len(chunks))) as pool:
             for done, states in enumerate(pool.map(one, range(len(chunks))), start=1):
                 parts.append(states)
                 if progress is not None and len(chunks) > 1:

@@ -8,19 +8,16 @@ counting, and there more rows tell more: rare states, rare groups. So the shapes
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairsynth.cores import cores, in_order
 from fairsynth.data.encoding import LevelStates, TableEncoder, levels_by_frequency
 from fairsynth.data.streams import Batch, StreamedTable
 from fairsynth.errors import DataError
-from fairsynth.generators.base import _cores
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.generators.tree_label import TreeLabel, with_parity
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_lines, recounted
@@ -130,33 +127,15 @@ class _Counted:
     def read(self, stream: StreamedTable, encoder: TableEncoder, progress: Progress | None) -> None:
         """Count all rows, on all cores; sums of whole numbers do not depend on who counts first."""
         done = 0
-        workers = _cores()
-        waiting: deque[Future[int]] = deque()
-
-        def finished() -> Iterator[int]:
-            yield waiting.popleft().result()
-
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for batch in stream.batches(encoder.names):
-                    waiting.append(pool.submit(self.add, batch, encoder))
-                    while len(waiting) > 2 * workers:
-                        done += next(finished())
-                        self._tell(done, len(stream), progress)
-                while waiting:
-                    done += next(finished())
-                    self._tell(done, len(stream), progress)
-            finally:
-                for future in waiting:
-                    future.cancel()
+        batches = stream.batches(encoder.names)
+        for counted in in_order(lambda batch: self.add(batch, encoder), batches, cores()):
+            done += counted
+            if progress is not None:
+                progress(Step("count", done, len(stream)))
         if done != len(stream):
             raise DataError(
                 f"{done:,} rows were read and {len(stream):,} are in the files: they changed while they were read."
             )
-
-    def _tell(self, done: int, total: int, progress: Progress | None) -> None:
-        if progress is not None:
-            progress(Step("count", done, total))
 
     def add(self, batch: Batch, encoder: TableEncoder) -> int:
         """Count the rows of a batch, and return how many they are."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairsynth._lightgbm import load as load_lightgbm
+from fairsynth.cores import side_by_side
 from fairsynth.errors import DataError, SettingsError
-from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairsynth._lightgbm import load as load_lightgbm
+from fairsynth.cores import side_by_side
 from fairsynth.errors import DataError
-from fairsynth.metrics.threads import side_by_side
 from fairsynth.metrics.utility import auroc
 
 Floats = NDArray[np.float64]

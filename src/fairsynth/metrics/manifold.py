@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairsynth.cores import side_by_side
 from fairsynth.errors import DataError, SettingsError
-from fairsynth.metrics.threads import side_by_side
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]

@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Generator as Iterating
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -17,12 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from fairsynth.cores import cores, in_order
 from fairsynth.data.images import ImageSet
 from fairsynth.data.images.pixels import CHANNELS, Pixels, Shape
 from fairsynth.data.images.writers import writer_for
 from fairsynth.errors import BundleError, CapabilityError, DataError, NotFittedError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators.base import Capabilities, _cores, _label_rows, _plain
+from fairsynth.generators.base import Capabilities, _label_rows, _plain
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.generators.settings import check_seed
 from fairsynth.progress import Progress, Step
@@ -229,19 +228,8 @@ class ImageGenerator(BaseEstimator, ABC):
 
         from fairsynth.nn.threads import threads
 
-        workers = min(len(sizes), _cores())
-        waiting: deque[Future[Block]] = deque()
-        with threads(1), ThreadPoolExecutor(workers) as pool:
-            try:
-                for index in range(len(sizes)):
-                    waiting.append(pool.submit(block, index))
-                    if len(waiting) > 2 * workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with threads(1):
+            yield from in_order(block, range(len(sizes)), min(len(sizes), cores()))
 
     def sample_to(
         self,
