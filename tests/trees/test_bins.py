@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.data.encoding import LevelStates, NumberStates
-from fairsynth.trees.bins import LEVEL_BINS, LONE_LEVELS, NUMBER_BINS, Bins, equal_parts, learn_bins
+from fairsynth.trees.bins import (
+    LEVEL_BINS,
+    LONE_LEVELS,
+    NUMBER_BINS,
+    TAIL_HALVES,
+    Bins,
+    equal_parts,
+    learn_bins,
+    number_parts,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -36,8 +45,26 @@ def test_numbers_are_binned_in_the_order_of_their_values() -> None:
     bins = learn_bins(states, rng.integers(0, states.size, 5000), np.zeros(5000, dtype=int))
     order = np.argsort(states.places()[:-1])
     assert (np.diff(bins.of_state[order]) >= 0).all() and bins.ordered
-    assert bins.size <= NUMBER_BINS + 1
+    assert bins.size <= NUMBER_BINS + 2 * TAIL_HALVES + 1
     assert (bins.of_state == bins.of_state[-1]).sum() == 1, "missing has a bin of its own"
+
+
+def test_ends_of_a_number_are_parted_finer() -> None:
+    part = number_parts(np.ones(32 * 16))
+    sizes = np.bincount(part)
+    assert (np.diff(part) >= 0).all()
+    assert len(sizes) == NUMBER_BINS + 2 * TAIL_HALVES
+    assert sizes[: TAIL_HALVES + 1].tolist() == [2, 2, 4, 8] == sizes[: -TAIL_HALVES - 2 : -1].tolist()
+    assert set(sizes[TAIL_HALVES + 1 : -TAIL_HALVES - 1]) == {16}
+    heavy = np.ones(600)
+    heavy[0] = 10_000.0  # nearly everyone has the lowest value: a bin of its own, however deep its end is cut
+    assert (number_parts(heavy) == 0).sum() == 1
+
+
+@given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=300))
+def test_parts_of_a_number_are_stretches(weights: list[float]) -> None:
+    part = number_parts(np.array(weights) + 1e-3)
+    assert part[0] == 0 and set(np.diff(part)) <= {0, 1}
 
 
 def test_rare_levels_lie_with_those_of_a_similar_profile() -> None:

@@ -47,11 +47,30 @@ def test_the_order_of_rows_is_that_of_a_ridge_regression_by_another_library() ->
     lines, bins, total = table(3)
     noisy = standard(total + np.random.default_rng(2).normal(size=len(total)))
     matrix = np.concatenate([np.eye(own.size)[line] for line, own in zip(lines, bins, strict=True)], axis=1)
+    bins = [Bins(own.of_state, own.size, ordered=False) for own in bins]
     theirs = Ridge(alpha=directions.RIDGE).fit(matrix, noisy[:, 0]).predict(matrix)
     found = learn_directions(lines, bins, noisy)
     assert found is not None
     sums = sum(part[0][line].astype(int) for part, line in zip(found.tables, lines, strict=True))
     assert abs(np.corrcoef(sums, theirs)[0, 1]) > 0.99999
+
+
+def test_the_ends_of_a_number_keep_their_effect() -> None:
+    """Few rows lie in the outermost bins; a plain ridge of 100 rows would leave a tenth of their effect."""
+    rng = np.random.default_rng(1)
+    n = 6000
+    number = np.clip(rng.normal(size=n) * 4 + 16, 0, 31).astype(int)
+    other = rng.integers(0, 3, n)
+    bins = [Bins(np.arange(32), 32, ordered=True), Bins(np.arange(3), 3, ordered=False)]
+    response = standard(number + 2.0 * other + rng.normal(size=n))
+    found = learn_directions([number, other], bins, response)
+    assert found is not None
+    effect = found.tables[0][0].astype(float)
+    effect *= np.sign(effect[20] - effect[10])
+    assert np.bincount(number)[3] < 15
+    slope = (effect[20] - effect[10]) / 10
+    assert (effect[10] - effect[3]) / 7 == pytest.approx(slope, rel=0.25)
+    assert (effect[29] - effect[20]) / 9 == pytest.approx(slope, rel=0.25)
 
 
 def test_two_columns_of_a_response_give_two_directions() -> None:

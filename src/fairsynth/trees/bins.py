@@ -11,6 +11,9 @@ from fairsynth.data.encoding import LevelStates, NumberStates
 #: Bins of a number, and of a categorical column; missing has one of its own.
 NUMBER_BINS = 32
 LEVEL_BINS = 48
+#: How often the bins at both ends of a number are halved: where a few have nearly all, they make what columns have to
+#: do with each other.
+TAIL_HALVES = 3
 #: Of the bins of a crowded categorical column, so many hold its most frequent levels alone.
 LONE_LEVELS = 36
 #: Rows at which a level's own profile counts as much as everyone's.
@@ -83,11 +86,27 @@ def _number_bins(states: NumberStates, counts: np.ndarray) -> Bins:
     present = states.size - states.missing
     order = np.argsort(states.places()[:present], kind="stable")
     of_state = np.empty(states.size, dtype=np.int64)
-    of_state[order] = equal_parts(counts[order] + 1e-3, NUMBER_BINS)
+    of_state[order] = number_parts(counts[order] + 1e-3)
     size = int(of_state[:present].max()) + 1
     if states.missing:
         of_state[-1], size = size, size + 1
     return Bins(of_state, size, ordered=True)
+
+
+def number_parts(weights: np.ndarray) -> np.ndarray:
+    """Cut a line of weights into stretches of about equal weight, and lesser ones at both ends, int64 ``(n,)``."""
+    part = equal_parts(weights, NUMBER_BINS)
+    if len(weights) <= NUMBER_BINS:
+        return part
+    fine = np.zeros(len(weights), dtype=np.int64)
+    for end in (0, int(part[-1])):
+        own = part == end
+        middle = np.cumsum(weights[own]) - weights[own] / 2
+        share = middle / weights[own].sum()
+        beyond = share if end == 0 else 1 - share  # how much of the part lies farther out
+        halved = np.minimum(np.floor(-np.log2(np.maximum(beyond, 1e-12))), TAIL_HALVES).astype(np.int64)
+        fine[own] = -halved if end == 0 else halved
+    return np.unique(part * (2 * TAIL_HALVES + 1) + fine, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def equal_parts(weights: np.ndarray, parts: int) -> np.ndarray:

@@ -3,9 +3,9 @@
 That age, education and hours each add something to an income takes a tree many cuts to say, each on fewer people; a sum
 says it at once and rests on all of them. So a tree may ask, besides columns, the directions in which a linear model
 of their bins foretells its column best: the leading ones of a reduced-rank regression (Izenman, 1975), with a ridge
-(Hoerl and Kennard, 1970). Each is cut into bins as a number is. That trees ask them, that one is offered only if most
-of what it explains holds for rows that it was not learned from, and sums in whole numbers, so that a row
-falls into the same bin on any machine, are ours.
+(Hoerl and Kennard, 1970) or, of numbers, a penalty on bends. Each is cut into bins as a number is. That trees ask
+them, that one is offered only if most of what it explains holds for rows that it was not learned from, and sums in
+whole numbers, so that a row falls into the same bin on any machine, are ours.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import block_diag, cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
-from fairsynth.trees.bins import NUMBER_BINS, Bins, equal_parts
+from fairsynth.trees.bins import Bins, number_parts
 
 #: Directions of a column at most; two are added up at once in one whole number.
 MOST = 2
@@ -27,8 +27,11 @@ MOST = 2
 ASKED = 16
 #: Rows that it is learned from, at most.
 ROWS = 50_000
-#: Rows that count for a bin having no effect.
+#: Rows that count for a level having no effect; for a number's effect going on as it went in the bins before; and, so that
+#: there is one solution, for its having none.
 RIDGE = 100.0
+BEND = 30.0
+LEAST = 0.01
 FOLDS = 5
 #: Part of what a direction explains in its own rows that it has to explain in others.
 HOLDS = 0.8
@@ -136,15 +139,15 @@ def learn_directions(
     rows = _indicators([lines[line] for line in asked], starts)
     fold = np.arange(len(response)) % FOLDS
     parts = [_Moments.of(rows[fold == k], response[fold == k]) for k in range(FOLDS)]
-    whole = _Moments.sum(parts)
-    weights = whole.ridge()
+    whole, penalty = _Moments.sum(parts), _penalty([bins[line] for line in asked])
+    weights = whole.ridge(penalty)
     fitted = _centered(rows @ weights)
     variance, axes = np.linalg.eigh(fitted.T @ fitted)
     axes = axes[:, ::-1][:, : min(most, int((variance > 0).sum()))]
     foretold = np.empty_like(response)
     for k in range(FOLDS):
         own = fold == k
-        foretold[own] = _centered(rows[own] @ _Moments.sum([*parts[:k], *parts[k + 1 :]]).ridge())
+        foretold[own] = _centered(rows[own] @ _Moments.sum([*parts[:k], *parts[k + 1 :]]).ridge(penalty))
     aim = response @ axes
     inside, outside = _explained(aim, fitted @ axes), _explained(aim, foretold @ axes)
     axes = axes[:, (inside > 0) & (outside >= HOLDS * inside)]
@@ -196,12 +199,27 @@ class _Moments:
         n = sum(part.n for part in parts)
         return cls(n, added("first"), added("second"), added("cross"), added("response"))
 
-    def ridge(self) -> np.ndarray:
+    def ridge(self, penalty: np.ndarray) -> np.ndarray:
         """Return the weights of every indicator, ``(all bins, d)``."""
         mean = self.first / self.n
-        products = self.second - np.outer(self.first, mean)
-        products[np.diag_indices_from(products)] += RIDGE
+        products = self.second - np.outer(self.first, mean) + penalty
         return np.asarray(cho_solve(cho_factor(products), self.cross - np.outer(mean, self.response)))
+
+
+def _penalty(bins: Sequence[Bins]) -> np.ndarray:
+    """Return what the squares of weights cost, ``(all bins, all bins)``.
+
+    Of a number the second differences do (Eilers and Marx, 1996): its outermost bins hold few rows, and would else
+    count for nothing though they lie farthest out.
+    """
+    blocks = []
+    for own in bins:
+        if own.ordered:
+            step = np.diff(np.eye(own.size), n=min(2, own.size - 1), axis=0)
+            blocks.append(BEND * step.T @ step + LEAST * np.eye(own.size))
+        else:
+            blocks.append(RIDGE * np.eye(own.size))
+    return np.asarray(block_diag(*blocks))
 
 
 def _centered(values: np.ndarray) -> np.ndarray:
@@ -232,6 +250,6 @@ def _cut(uncut: Directions, lines: Sequence[np.ndarray]) -> Directions:
             sums += table[k].take(lines[line])
         counts = np.bincount(sums)
         seen = np.flatnonzero(counts)
-        part = equal_parts(counts[seen].astype(np.float64), NUMBER_BINS)
+        part = number_parts(counts[seen].astype(np.float64))
         edges.append(seen[:-1][np.diff(part) > 0].astype(np.int16))
     return Directions(uncut.asked, uncut.tables, tuple(edges))

@@ -25,8 +25,10 @@ CUTS_A_LAYER = 3
 MAX_PARENTS = 40
 #: Share of the rows below which a class counts less: a single row of a rare class would explain too much.
 RARE = 0.03
-#: Waves by which an ordered column is told apart.
+#: Waves by which an ordered column is told apart, besides its two ends.
 WAVES = 8
+#: Share of the rows beyond which its ends are not told apart any further.
+FARTHEST = 1e-4
 #: Numbers held at a time while cuts are searched.
 CELLS_AT_A_TIME = 4_000_000
 
@@ -206,13 +208,16 @@ def response_of(counts: np.ndarray, ordered: bool) -> tuple[np.ndarray, float]:
 
     They have mean 0 and, over the rows, nearly the identity as covariance, so that the sum of squares that chance
     explains is about a chi-square with one degree of freedom for each dimension. For an unordered column it
-    is twice the gain in log-likelihood to second order; an ordered one is told apart by slow waves over its ranks.
+    is twice the gain in log-likelihood to second order; an ordered one is told apart by slow waves over its ranks, and
+    by one number for each end, which grows towards it as values of a heavy tail do.
     """
     seen = counts > 0
     share = counts / counts.sum()
     if ordered and seen.sum() > WAVES + 1:
         middle = np.cumsum(share) - share / 2
-        vectors = np.cos(np.pi * middle[:, None] * np.arange(1, WAVES + 1))
+        waves = np.cos(np.pi * middle[:, None] * np.arange(1, WAVES + 1))
+        beyond = np.maximum(np.stack([middle, 1 - middle], axis=1), FARTHEST)
+        vectors = np.concatenate([waves, 1 / np.sqrt(beyond)], axis=1)
     else:
         vectors = np.eye(len(counts))
     vectors = vectors - share @ vectors
