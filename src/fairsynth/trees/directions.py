@@ -27,8 +27,8 @@ MOST = 2
 ASKED = 16
 #: Rows that it is learned from, at most.
 ROWS = 50_000
-#: Rows that count for a level having no effect; for a number's effect going on as it went in the bins before; and, so that
-#: there is one solution, for its having none.
+#: Rows that count for a level having no effect; for a number's effect going on as it went in the bins before; and,
+#: so that there is one solution, for its having none.
 RIDGE = 100.0
 BEND = 30.0
 LEAST = 0.01
