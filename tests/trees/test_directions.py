@@ -69,8 +69,8 @@ def test_the_ends_of_a_number_keep_their_effect() -> None:
     effect *= np.sign(effect[20] - effect[10])
     assert np.bincount(number)[3] < 15
     slope = (effect[20] - effect[10]) / 10
-    assert (effect[10] - effect[3]) / 7 == pytest.approx(slope, rel=0.25)
-    assert (effect[29] - effect[20]) / 9 == pytest.approx(slope, rel=0.25)
+    assert (effect[10] - effect[3]) / 7 == pytest.approx(slope, rel=0.1)
+    assert (effect[29] - effect[20]) / 9 == pytest.approx(slope, rel=0.1)
 
 
 def test_two_columns_of_a_response_give_two_directions() -> None:
