@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
 
+from fairsynth.cli.judge import generator_info
 from fairsynth.data.table import Table
-from fairsynth.errors import FairsynthWarning, SettingsError
+from fairsynth.errors import BundleError, FairsynthWarning, SettingsError
+from fairsynth.evaluation.evaluate import evaluate
 from fairsynth.evaluation.requirements import Requirement, _Court, meet
 from fairsynth.fairness import Fairness
 from fairsynth.generators.audited_trees import AuditedTrees
@@ -76,6 +79,35 @@ def test_the_promise_is_kept_in_the_file(trees: tuple[AuditedTrees, object], tmp
     told = again.promise_
     assert told["values"] == promise.values  # type: ignore[attr-defined]
     assert told["confidence"] == promise.confidence  # type: ignore[attr-defined]
+
+
+def test_the_report_says_what_was_asked_and_how_surely_it_holds(
+    proxies: tuple[Table, Table], trees: tuple[AuditedTrees, object], tmp_path: Path
+) -> None:
+    train, test = proxies
+    made, promise = trees
+    found = evaluate(
+        train, test, made.sample_table(1500, seed=0), depth="quick", models=("logistic_regression",),
+        generator_info=generator_info(made),
+    )  # fmt: skip
+    found.to_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Bound asked for" in page and "dpr&gt;=0.7" in page
+    assert f"holds in {promise.confidence:.0%} of resamplings" in page  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"people": "many"}, {"confidence": None}, {"values": {"dpr>=0.7": "x"}}, {"real": {}}, {"met": 1}],
+)
+def test_a_promise_that_nobody_made_is_refused(
+    trees: tuple[AuditedTrees, object], tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    made = copy(trees[0])
+    made.promise_ = {**made.promise_, **wrong}
+    made.save(tmp_path / "bad.fairsynth")
+    with pytest.raises(BundleError):
+        load_generator(tmp_path / "bad.fairsynth")
 
 
 def test_what_cannot_be_met_says_what_comes_nearest(proxies: tuple[Table, Table]) -> None:

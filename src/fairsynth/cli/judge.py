@@ -211,6 +211,9 @@ def generator_info(generator: Any) -> dict[str, Any]:
     info: dict[str, Any] = {"model": type(generator).__name__}
     if generator.fairness is not None:
         info |= generator.fairness.to_dict()
+    promise = getattr(generator, "promise_", None)
+    if promise is not None:
+        info["promise"] = promise
     return info
 
 

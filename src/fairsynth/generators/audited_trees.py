@@ -242,10 +242,7 @@ class AuditedTrees(FairTrees):
     def _restore(self, content: Bundle) -> None:
         super()._restore(content)
         if "promise" in content.documents:
-            promise = content.document("promise")
-            if not isinstance(promise, dict):
-                raise ValueError("the promise is no object")
-            self.promise_ = promise
+            self.promise_ = _checked(content.document("promise"))
 
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""
@@ -295,6 +292,26 @@ class AuditedTrees(FairTrees):
             opportunity_only=criterion == "equal_opportunity",
             reach=self.reach,
         )
+
+
+def _checked(promise: Any) -> dict[str, Any]:
+    """Return a promise that was read, if it can be shown; a report of a foreign file must not fail at it."""
+    numbers = (int, float)
+    ok = (
+        isinstance(promise, dict)
+        and isinstance(promise.get("met"), bool)
+        and type(promise.get("people")) is int
+        and all(isinstance(promise.get(name), numbers) for name in ("confidence", "asked_confidence"))
+        and all(
+            isinstance(promise.get(name), dict)
+            and all(isinstance(one, numbers) for one in promise[name].values())
+            for name in ("values", "real")
+        )
+        and promise["values"].keys() == promise["real"].keys()
+    )
+    if not ok:
+        raise ValueError("the promise is not one that fairsynth.meet made")
+    return dict(promise)
 
 
 def _drawn(model: AuditedTrees, n: int, rng: np.random.Generator) -> np.ndarray:

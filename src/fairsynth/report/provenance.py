@@ -66,8 +66,9 @@ def asked(found: Findings, judged: Verdict) -> list[Fact]:
         shown = {
             k: v
             for k, v in generator.items()
-            if k not in ("model", "name", "criterion", "strength", "fairness")
+            if k not in ("model", "name", "criterion", "strength", "fairness", "promise")
         }
+        facts += _promised(generator.get("promise"))
         generator = generator.get("model") or generator.get("name")
         if shown:
             generator = f"{generator or 'a generator'} ({_line(shown)})"
@@ -85,6 +86,20 @@ def asked(found: Findings, judged: Verdict) -> list[Fact]:
     if models:
         facts.append(Fact("Models trained", ", ".join(str(m).replace("_", " ") for m in models)))
     return facts
+
+
+def _promised(promise: Any) -> list[Fact]:
+    """Say what bounds were asked for, and what was found of them on people held out (`fairsynth.meet`)."""
+    if not isinstance(promise, Mapping):
+        return []
+    values, real = promise["values"], promise["real"]
+    told = "; ".join(f"{name}: {value:.3f} (real rows {real[name]:.3f})" for name, value in values.items())
+    found = (
+        f"{'met' if promise['met'] else 'not met'} when the generator was made, on {promise['people']:,} people held "
+        f"out of its rows: {told}. It holds in {promise['confidence']:.0%} of resamplings of them; "
+        f"{promise['asked_confidence']:.0%} were asked for"
+    )
+    return [Fact("Bound asked for", ", ".join(values)), Fact("The bound was", found)]
 
 
 def _rows(rows: Any) -> str:
