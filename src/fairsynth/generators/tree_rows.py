@@ -212,29 +212,19 @@ def learn_column(
     own = lines.bins[column]
     n_states = len(own.of_state)
     rows = slice(None) if len(states) <= GROW_ROWS else np.sort(rng.permutation(len(states))[:GROW_ROWS])
-    n_lines, known, classes, sums = (
-        len(asked),
-        [line[rows] for line in asked],
-        own.of_state[states[rows]],
-        None,
-    )
+    known, classes = [line[rows] for line in asked], own.of_state[states[rows]]
+    n_lines, sums = len(asked), None
     if directions:
         response, _ = response_of(np.bincount(classes, minlength=own.size), own.ordered)
         sums = learn_directions(known, bins, response[classes], most=directions)
     if sums is not None:
         known, bins = [*known, *sums.lines(known)], [*bins, *sums.bins]
     tree = grow(
-        known,
-        bins,
-        classes,
-        own,
-        min_leaf=min_leaf,
-        evidence=evidence,
-        first=at_first,
+        known, bins, classes, own, min_leaf=min_leaf, evidence=evidence, first=at_first,
         max_leaves=min(max_leaves, int(np.clip(MAX_SHARES // n_states, 16, MAX_LEAVES))),
-    )
+    )  # fmt: skip
     if sums is not None and all(layer.parent < n_lines for layer in tree.layers):
-        sums = None
+        sums = None  # it was offered, and never asked
     if sums is not None:
         asked = [*asked, *sums.lines(asked)]
     shares = smoothed_shares(
