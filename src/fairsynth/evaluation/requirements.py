@@ -256,7 +256,8 @@ def meet(
             return tried[-1].shortfall(asked) == 0 and tried[-1].confidence >= confidence
 
         low, high = 0.0, 1.0
-        if at(1.0) and not at(0.0):  # else the one is the surest, or the other the cheapest there is
+        most, least = at(1.0), at(0.0)  # even if full strength is not enough: the table may be fair as it is
+        if most and not least:
             for _ in range(HALVINGS):
                 middle = (low + high) / 2
                 low, high = (low, middle) if at(middle) else (middle, high)
