@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from toys import mixed_table
 
 from fairsynth import bundle
@@ -21,7 +19,6 @@ from fairsynth.generators import audit
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.registry import student_class
-from fairsynth.generators.tree_label import allotted
 
 
 def numbers(table: Table) -> np.ndarray:
@@ -165,34 +162,52 @@ def test_at_strength_0_nothing_is_moved(proxies: tuple[Table, Table]) -> None:
         assert drawn.favorable()[drawn.groups().codes == group].mean() == pytest.approx(own, abs=0.02)
 
 
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 400), n_groups=st.integers(1, 4))
-def test_labels_are_allotted_to_the_row(seed: int, n: int, n_groups: int) -> None:
-    rng = np.random.default_rng(seed)
-    shares, groups = rng.random(n), rng.integers(0, n_groups, n)
-    label = allotted(shares, groups, rng)
-    assert set(np.unique(label)) <= {0, 1}
-    assert abs(label.sum() - shares.sum()) < 1
-    for group in range(n_groups):  # what lies before it and in it is right to the row, so it is to two
-        assert abs(label[groups == group].sum() - shares[groups == group].sum()) < 2
-
-
-def test_each_label_comes_with_its_share() -> None:
-    shares, groups = np.array([0.1, 0.5, 0.9, 0.3]), np.zeros(4, dtype=np.int64)
-    rng = np.random.default_rng(0)
-    seen = np.mean([allotted(shares, groups, rng) for _ in range(4000)], axis=0)
-    assert seen == pytest.approx(shares, abs=0.03)
-
-
-def test_to_own_rates_finds_the_shifts_that_were_made() -> None:
+def of_two_groups(apart: tuple[float, float], offset: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores that tell the labels of two groups so well, those of the second lower by an offset."""
     rng = np.random.default_rng(1)
     n = 60_000
     groups, actual = rng.integers(0, 2, n), rng.random(n) < 0.4
-    scores = rng.normal(np.where(actual, 1.0, -1.0), 1.0) + np.where(groups == 0, 0.4, -0.4)
-    shifts = audit.to_own_rates(scores, actual, groups, 2, opportunity_only=False)
+    spread = np.where(groups == 0, *apart)
+    scores = rng.normal(np.where(actual, spread, -spread), 1.0) + np.where(groups == 0, offset, -offset)
+    return scores, actual, groups
+
+
+def error_ratio(scores: np.ndarray, actual: np.ndarray, groups: np.ndarray) -> float:
+    chosen = scores > 0
+    return min(ratio(chosen[own], groups[own]) for own in (actual, ~actual))
+
+
+def test_what_sets_groups_apart_is_found() -> None:
+    scores, actual, groups = of_two_groups((1.0, 1.0), 0.4)
+    shifts = audit.to_like_errors(scores, actual, groups, 2, opportunity_only=False)
     assert shifts[0] - shifts[1] == pytest.approx(-0.8, abs=0.1)
-    few = np.where(np.arange(n) < 5, 2, groups)
-    assert audit.to_own_rates(scores, actual, few, 3, opportunity_only=False)[2] == 0
+    few = np.where(np.arange(len(groups)) < 5, 2, groups)
+    assert audit.to_like_errors(scores, actual, few, 3, opportunity_only=False)[2] == 0
+    assert not audit.to_like_errors(scores, actual, np.zeros_like(groups), 2, opportunity_only=False).any()
+
+
+def test_alike_errors_are_had_at_a_price_and_no_dearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, actual, groups = of_two_groups((1.3, 1.0), 0.4)
+    found = {}
+    for price in (0.0, 0.05, audit.PRICE):
+        monkeypatch.setattr(audit, "PRICE", price)
+        shifts = audit.to_like_errors(scores, actual, groups, 2, opportunity_only=False)
+        moved = scores + shifts[groups]
+        found[price] = error_ratio(moved, actual, groups), float(((moved > 0) == actual).mean())
+    ratios, right = zip(*found.values(), strict=True)
+    assert ratios[0] < ratios[1] < ratios[2]
+    assert right[0] > right[1] > right[2]
+    assert ratios[2] > 0.9
+
+
+def test_an_opportunity_is_made_alike_without_regard_to_false_ones() -> None:
+    scores, actual, groups = of_two_groups((1.6, 1.0), 0.0)
+    shifts = audit.to_like_errors(scores, actual, groups, 2, opportunity_only=True)
+    moved = scores + shifts[groups]
+    before, after = (ratio((own > 0)[actual], groups[actual]) for own in (scores, moved))
+    assert before < 0.9
+    assert after > 0.95
+    assert ratio((moved > 0)[~actual], groups[~actual]) < 0.6
 
 
 def test_a_file_gives_the_same_rows(parity: AuditedTrees, file: Path) -> None:

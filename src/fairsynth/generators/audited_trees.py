@@ -39,7 +39,6 @@ from fairsynth.trees.linear_scores import learn_mixed
 
 if TYPE_CHECKING:
     from fairsynth.bundle import Bundle
-    from fairsynth.generators.tree_rows import Lines
 
 #: People on whom thresholds are planned, and parts they are dealt into.
 PLAN_ROWS = 30_000
@@ -91,7 +90,7 @@ class AuditedTrees(FairTrees):
     """
 
     fairness: Fairness
-    mixed_label: ClassVar[bool] = True
+    even_label: ClassVar[bool] = True
     name: ClassVar[str] = "audited-trees"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="faithful rows from trees; the label moved until plain models pass an audit; seconds on a laptop",
@@ -246,21 +245,20 @@ class AuditedTrees(FairTrees):
 
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""
-        shares = _bin_shares(learned.lines, learned.of_rows)
         evening = audited(
             lambda evening, turn: self._tried(
-                learned, learned.label.with_evening(evening, 1.0, shares), turn, progress
+                learned, learned.label.with_evening(evening, 1.0), turn, progress
             ),
-            self._start(learned, shares),
+            self._start(learned),
             learned.table,
             learned.groups,
             self.fairness.criterion,
             favorable=learned.favorable,
             seed=self.seed,
         )
-        return learned.label.with_evening(evening, self.fairness.strength, shares)
+        return learned.label.with_evening(evening, self.fairness.strength)
 
-    def _start(self, learned: Learned, shares: tuple[np.ndarray, ...]) -> Evening:
+    def _start(self, learned: Learned) -> Evening:
         lines, label, criterion = learned.lines, learned.label, self.fairness.criterion
         parents = lines.before(lines.layout.target)
         n_groups = len(learned.levels)
@@ -284,7 +282,7 @@ class AuditedTrees(FairTrees):
         return plan(
             folds,
             known,
-            list(shares),
+            list(label.bin_shares),
             actual,
             favored,
             learned.groups[rows],
@@ -319,9 +317,3 @@ def _drawn(model: AuditedTrees, n: int, rng: np.random.Generator) -> np.ndarray:
     shares = model.groups_.table.sum(0)
     groups = rng.choice(len(shares), size=n, p=shares / shares.sum())
     return rows_of_groups(model.lines_, model.trees_, model.label_, model.groups_.levels, groups, rng)
-
-
-def _bin_shares(lines: Lines, of_rows: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return the share of each bin of what the label's law may ask."""
-    parents = lines.before(lines.layout.target)
-    return tuple(np.bincount(of_rows[k], minlength=lines.sizes[k]) / len(of_rows[k]) for k in parents)

@@ -140,8 +140,8 @@ class FairTrees(Generator):
     """
 
     fairness: Fairness
-    #: Whether the law of the label of a small table is partly linear.
-    mixed_label: ClassVar[bool] = False
+    #: Whether labels are allotted to rows, and the law of the label of a small table is partly linear.
+    even_label: ClassVar[bool] = False
     #: Sums that the tree of a column may ask (`trees.directions`): none, as published.
     directions: int = 0
     name: ClassVar[str] = "fair-trees"
@@ -277,7 +277,7 @@ class FairTrees(Generator):
         else:
             label = learn_label(
                 lines, of_rows, columns[target], groups, n_groups, fairness, reach=reach, seed=self.seed,
-                mix=self.mixed_label, **settings,  # type: ignore[arg-type]
+                even=self.even_label, **settings,  # type: ignore[arg-type]
             )  # fmt: skip
             if kept is not None:
                 kept.save(STAGE.replace(" ", "_"), at, {**tree_tensors(trees), **label.to_tensors(target)})
@@ -392,7 +392,8 @@ FROM_DATA = (
      "where": "tree.*"},
     {"what": "law of each leaf: shares of states among at least `min_leaf` rows, smoothed towards the node above",
      "where": "tree.*"},
-    {"what": "law of the label: sums of boosted trees, and how far each group is moved", "where": "label.*"},
+    {"what": "law of the label: sums of boosted trees, how far each group is moved, shares of the columns' bins",
+     "where": "label.*"},
 )  # fmt: skip
 
 

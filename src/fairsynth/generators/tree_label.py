@@ -20,6 +20,7 @@ from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.generators.margin_shift import moved
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
+from fairsynth.trees.allotment import allotted, neighbourhoods
 from fairsynth.trees.balanced import balanced, variables_of
 from fairsynth.trees.bins import Bins
 from fairsynth.trees.linear_scores import learn_mixed
@@ -30,9 +31,6 @@ MAX_LABELS = 24
 #: Rounds in which the shares of every label are made alike over groups.
 PARITY_ROUNDS = 20
 PARITY_ROWS = 30_000
-#: Places that rows are sorted into before labels are allotted, and of these for one group at least.
-SORT_PLACES = 1 << 16
-LEAST_LEVELS = 512
 #: Learned from so many rows at most, so many rows have their labels drawn in balance over all columns: of more, chance
 #: tells too little.
 BALANCED_ROWS = 2_000
@@ -85,11 +83,11 @@ class TreeLabel:
     order : np.ndarray
         Label states from the lowest value up, a missing one last, int64 ``(labels,)``.
     evening : Evening or None
-        What is moved in the place of `shifts`, where several kinds of models are audited; two labels are then allotted,
-        so that in every stretch of like scores as many are favorable as are expected; those of few rows are balanced
-        over all columns.
+        What is moved in the place of `shifts`, where several kinds of models are audited.
     bin_shares : tuple of np.ndarray
-        Share of each bin of the parents, where columns are faded; else empty.
+        Share of each bin of the parents, float64. With them columns can be faded, and two labels are allotted, so that
+        among rows that are alike as many are favorable as are expected (`trees.allotment`); those of few rows are
+        balanced over all columns. Without them each label is drawn by itself.
     ordered : tuple of bool
         Which parents' bins have an order; empty where labels are never balanced.
     """
@@ -109,20 +107,22 @@ class TreeLabel:
     ordered: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        """Work out the scores in which columns are faded, once."""
+        """Work out the scores in which columns are faded, and which rows are alike, once."""
         variants: list[PairScores] = []
         which = np.zeros(0, dtype=np.int64)
-        if self.evening is not None and self.scores is not None and self.bin_shares:
-            lines, which = self.evening.variants()
-            variants = [faded(self.scores, line, list(self.bin_shares)) for line in lines]
+        near = None
+        if self.scores is not None and self.bin_shares:
+            if self.evening is not None and self.evening.faded.any():
+                lines, which = self.evening.variants()
+                variants = [faded(self.scores, line, list(self.bin_shares)) for line in lines]
+            if len(self.scores.base) == 1:
+                near = neighbourhoods(self.scores, self.bin_shares)
         object.__setattr__(self, "_variants", (variants, which))
+        object.__setattr__(self, "_near", near)
 
-    def with_evening(
-        self, evening: Evening, strength: float, bin_shares: tuple[np.ndarray, ...]
-    ) -> TreeLabel:
+    def with_evening(self, evening: Evening, strength: float) -> TreeLabel:
         """Return the same law moved as an audit says."""
-        shares = bin_shares if evening.faded.any() else ()
-        return replace(self, evening=evening, strength=strength, bin_shares=shares)
+        return replace(self, evening=evening, strength=strength)
 
     def with_shifts(self, shifts: np.ndarray, strength: float) -> TreeLabel:
         """Return the same law moved otherwise."""
@@ -174,8 +174,8 @@ class TreeLabel:
         first: list[np.ndarray] = []
         if self.scores is not None:
             shares = self.shares(known, groups, parents)
-            if self.evening is not None and shares.shape[1] == 2:
-                label = self._evenly(shares[:, 1], known, groups, parents, rng)
+            if self.bin_shares and shares.shape[1] == 2:
+                label = self._evenly(shares[:, 1], [known[k] for k in parents], groups, rng)
             else:
                 cumulative = np.cumsum(shares, axis=1)
                 label = (rng.random(len(groups))[:, None] >= cumulative[:, :-1]).sum(1)
@@ -190,14 +190,13 @@ class TreeLabel:
     def _evenly(
         self,
         shares: np.ndarray,
-        known: list[np.ndarray],
+        lines: list[np.ndarray],
         groups: np.ndarray,
-        parents: tuple[int, ...],
         rng: np.random.Generator,
     ) -> np.ndarray:
         if len(shares) > BALANCED_ROWS or not self.ordered:
-            return allotted(shares, groups, rng)
-        return balanced(shares, variables_of(shares, groups, [known[k] for k in parents], self.ordered), rng)
+            return allotted(shares, self._near.places(lines, groups), rng)  # type: ignore[attr-defined]
+        return balanced(shares, variables_of(shares, groups, lines, self.ordered), rng)
 
     def _mapped(self, states: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Send each row's place in the law of its group to the same place in the law of all."""
@@ -217,13 +216,13 @@ class TreeLabel:
             "label.label_shifts": self.label_shifts,
             "label.group_laws": self.group_laws,
             "label.ordered": np.array(self.ordered, dtype=np.int64),
+            "label.bin_shares": np.concatenate([*self.bin_shares, np.zeros(0)]),
         }
         if self.evening is not None:
             tensors |= {
                 "label.linear": self.evening.linear,
                 "label.crossing": self.evening.crossing,
                 "label.faded": self.evening.faded,
-                "label.bin_shares": np.concatenate([*self.bin_shares, np.zeros(0)]),
             }
         if self.scores is not None:
             tables = [table.ravel() for table in self.scores.tables]
@@ -248,7 +247,7 @@ def learn_label(
     backing: float,
     reach: float,
     seed: int,
-    mix: bool = False,
+    even: bool = False,
     directions: int = 0,
 ) -> TreeLabel:
     """Learn the law of the label; the shifts of the criterion are set later.
@@ -267,8 +266,8 @@ def learn_label(
         What is asked for.
     min_leaf, evidence, backing, reach, seed
         As of `FairTrees`.
-    mix : bool
-        On small tables mix the boosted law with a linear one (`trees.linear_scores`).
+    even : bool
+        Allot labels, and on small tables mix the boosted law with a linear one (`trees.linear_scores`).
     directions : int
         As of `learn_column`.
 
@@ -291,7 +290,7 @@ def learn_label(
     parents = lines.before(layout.target)
     asked, bins = [of_rows[k] for k in parents], [lines.bins[k] for k in parents]
     scores, tree = None, None
-    learn = learn_mixed if mix else learn_scores
+    learn = learn_mixed if even else learn_scores
     if kind == "scores":
         scores = learn(asked, bins, states, n_labels, seed=seed)
     else:
@@ -306,8 +305,14 @@ def learn_label(
         )  # fmt: skip
     label = TreeLabel(
         kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),
-        _order(layout), ordered=tuple(own.ordered for own in bins) if len(states) <= BALANCED_ROWS else (),
+        _order(layout),
     )  # fmt: skip
+    if even and scores is not None:
+        shares = tuple(
+            np.bincount(line, minlength=own.size) / len(line) for line, own in zip(asked, bins, strict=True)
+        )
+        few = len(states) <= BALANCED_ROWS
+        label = replace(label, bin_shares=shares, ordered=tuple(own.ordered for own in bins) if few else ())
     joint = joint_counts(states, groups, n_labels, n_groups)
     return with_parity(label, lines, of_rows, groups, joint, fairness)
 
@@ -379,7 +384,10 @@ def read_label(
     )
     if not ok or (laws < 0).any() or (laws.size and (np.abs(laws.sum(1) - 1) > 1e-6).any()):
         raise ValueError("the shifts of the label do not fit the groups")
-    evening, bin_shares = _read_evening(tensors, n_groups, sizes_of(lines, parents), reach)
+    bin_shares = _read_shares(tensors, sizes_of(lines, parents), may=scores is not None)
+    evening = _read_evening(tensors, n_groups, len(parents), reach)
+    if evening is not None and evening.faded.any() and not bin_shares:
+        raise ValueError("columns are faded, and the shares of their bins are missing")
     return TreeLabel(
         kind,
         favored(layout),
@@ -409,21 +417,24 @@ def sizes_of(lines: Lines, parents: tuple[int, ...]) -> list[int]:
     return [lines.sizes[k] for k in parents]
 
 
-def _read_evening(
-    tensors: dict[str, np.ndarray], n_groups: int, sizes: list[int], reach: float
-) -> tuple[Evening | None, tuple[np.ndarray, ...]]:
-    if "label.linear" not in tensors:
-        return None, ()
-    linear, crossing, less, flat = (
-        tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded", "bin_shares")
-    )
-    evening = Evening(linear, crossing, less, reach)
-    evening.check(n_groups, len(sizes))
-    if flat.dtype != np.float64 or flat.ndim != 1 or len(flat) != (sum(sizes) if less.any() else 0):
+def _read_shares(tensors: dict[str, np.ndarray], sizes: list[int], *, may: bool) -> tuple[np.ndarray, ...]:
+    flat = tensors.pop("label.bin_shares")
+    if flat.dtype != np.float64 or flat.ndim != 1 or len(flat) not in ((0, sum(sizes)) if may else (0,)):
         raise ValueError("the shares of the bins do not fit the columns")
-    if not np.isfinite(flat).all() or (flat < 0).any():
+    if not np.isfinite(flat).all() or (flat < 0).any() or (flat > 1).any():
         raise ValueError("the shares of the bins are no shares")
-    return evening, tuple(np.split(flat, np.cumsum(sizes)[:-1])) if len(flat) else ()
+    return tuple(np.split(flat, np.cumsum(sizes)[:-1])) if len(flat) else ()
+
+
+def _read_evening(
+    tensors: dict[str, np.ndarray], n_groups: int, n_parents: int, reach: float
+) -> Evening | None:
+    if "label.linear" not in tensors:
+        return None
+    linear, crossing, less = (tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded"))
+    evening = Evening(linear, crossing, less, reach)
+    evening.check(n_groups, n_parents)
+    return evening
 
 
 def _read_scores(tensors: dict[str, np.ndarray], sizes: list[int], n_scores: int) -> PairScores:
@@ -450,38 +461,6 @@ def _order(layout: Layout) -> np.ndarray:
     if not isinstance(states, NumberStates):
         return np.arange(layout.n_labels)
     return np.argsort(np.nan_to_num(states.places(), nan=2.0), kind="stable")
-
-
-def allotted(shares: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return 0 or 1 for every row, 1 with its share, by systematic sampling along the shares of each group.
-
-    Chance then moves no group's rate by more than a row, nor that of any stretch of like people (Cochran, *Sampling
-    Techniques*, chapter 8).
-
-    Parameters
-    ----------
-    shares : np.ndarray
-        float64 ``(n,)``, from 0 to 1. Rows of like shares keep their order, so they should come in a random one, as
-        drawn rows do.
-    groups : np.ndarray
-        int64 ``(n,)``.
-    rng : np.random.Generator
-        Where the row begins.
-
-    Returns
-    -------
-    np.ndarray
-        int64 ``(n,)``.
-    """
-    levels = SORT_PLACES // (int(groups.max(initial=0)) + 1)
-    if levels >= LEAST_LEVELS:  # sorting 16 bits takes a fortieth of the time, and is fine enough
-        order = np.argsort((groups * levels + shares * (levels - 1)).astype(np.uint16), kind="stable")
-    else:
-        order = np.lexsort((shares, groups))
-    sums = np.floor(np.cumsum(shares[order]) + rng.random())
-    label = np.empty(len(shares), dtype=np.int64)
-    label[order] = np.diff(sums, prepend=0.0) > 0
-    return label
 
 
 def _parity_of_all(
