@@ -19,6 +19,7 @@ from fairsynth.generators import audit
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.registry import student_class
+from fairsynth.trees.linear_scores import SMALL_TABLE
 
 
 def numbers(table: Table) -> np.ndarray:
@@ -151,6 +152,30 @@ def test_trees_ask_sums_of_columns_and_keep_them_in_their_file(summed: tuple[Aud
 def test_directions_out_of_range_are_named(proxies: tuple[Table, Table], value: Any) -> None:
     with pytest.raises(SettingsError, match="directions="):
         AuditedTrees(directions=value).fit(proxies[0])
+
+
+def test_small_tables_grow_smaller_trees_unless_told_otherwise() -> None:
+    def waves(n: int) -> Table:
+        rng = np.random.default_rng(0)
+        at = rng.uniform(0, 20, n)
+        columns = {
+            "at": at,
+            "height": np.sin(at) + rng.normal(0, 0.8, n),
+            "sex": rng.integers(0, 2, n).astype(str),
+        }
+        return Table(
+            pl.DataFrame(columns).with_columns(good=pl.col("height") > 0), target="good", sensitive="sex"
+        )
+
+    few, many = waves(SMALL_TABLE), waves(SMALL_TABLE + 500)
+
+    def leaves(table: Table, **settings: Any) -> list[int]:
+        made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0, **settings).fit(table)
+        return [tree.tree.n_leaves for tree in made.trees_.values()]
+
+    small, large = dict(min_leaf=20, evidence=4.0), dict(min_leaf=15, evidence=3.0)
+    assert leaves(few) == leaves(few, **small) != leaves(few, **large)
+    assert leaves(many) == leaves(many, **large) != leaves(many, **small)
 
 
 def test_at_strength_0_nothing_is_moved(proxies: tuple[Table, Table]) -> None:

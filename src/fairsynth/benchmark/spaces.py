@@ -70,7 +70,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "evidence": _even(0.5, 4.0),
         "backing": _even(0.1, 0.9),
     },
-    "audited-trees": {"reach": _even(4.0, 16.0), "min_leaf": _log(5, 60), "evidence": _even(0.5, 3.0)},
+    "audited-trees": {"reach": _even(4.0, 16.0), "min_leaf": _log(5, 60), "evidence": _even(1.0, 5.0)},
     "decaf": {
         "debias": ["ftu", "dp", "cf"],
         "tau": _even(0.1, 0.9),

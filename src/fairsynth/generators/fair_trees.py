@@ -140,6 +140,8 @@ class FairTrees(Generator):
     """
 
     fairness: Fairness
+    min_leaf: int | None
+    evidence: float | None
     #: Whether labels are allotted to rows, and the law of the label of a small table is partly linear.
     even_label: ClassVar[bool] = False
     #: Sums that the tree of a column may ask (`trees.directions`): none, as published.
@@ -255,15 +257,12 @@ class FairTrees(Generator):
         done, tensors = found or (0, {})
         trees = {column: read_tree(tensors, lines, column) for column in lines.order[:done]}
         saved = time.monotonic()
-        settings = {
-            "min_leaf": self.min_leaf, "evidence": self.evidence, "backing": self.backing,
-            "directions": self.directions,
-        }  # fmt: skip
+        settings = self._growth(columns.shape[1])
         for at, column in enumerate(lines.order):
             if at < done:
                 continue
             rng = np.random.default_rng([self.seed, column])
-            trees[column] = learn_column(lines, of_rows, column, columns[column], rng=rng, **settings)  # type: ignore[arg-type]
+            trees[column] = learn_column(lines, of_rows, column, columns[column], rng=rng, **settings)
             if kept is not None and time.monotonic() - saved > training.SAVE_EVERY:
                 kept.save(STAGE.replace(" ", "_"), at + 1, tree_tensors(trees))
                 saved = time.monotonic()
@@ -277,13 +276,20 @@ class FairTrees(Generator):
         else:
             label = learn_label(
                 lines, of_rows, columns[target], groups, n_groups, fairness, reach=reach, seed=self.seed,
-                even=self.even_label, **settings,  # type: ignore[arg-type]
+                even=self.even_label, **settings,
             )  # fmt: skip
             if kept is not None:
                 kept.save(STAGE.replace(" ", "_"), at, {**tree_tensors(trees), **label.to_tensors(target)})
         if progress is not None:
             progress(Step(STAGE, at, total))
         return trees, label
+
+    def _growth(self, n_rows: int) -> dict[str, Any]:
+        """Return how trees are grown on so many rows."""
+        return {
+            "min_leaf": self.min_leaf, "evidence": self.evidence, "backing": self.backing,
+            "directions": self.directions,
+        }  # fmt: skip
 
     def _steps(self, lines: Lines) -> int:
         return len(lines.order) + 1 + (margin_shift.ROUNDS if self._may_calibrate() else 0)
