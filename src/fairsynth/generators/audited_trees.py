@@ -46,6 +46,9 @@ FOLDS = 3
 #: Rows in a leaf and evidence for a cut, on tables of up to `SMALL_TABLE` rows and on others.
 SMALL_GROWTH = (20, 4.0)
 GROWTH = (15, 3.0)
+#: Evidence by which a leaf is parted by group in the end, so that on small tables as well every column keeps how it
+#: differs between groups.
+GROUP_EVIDENCE = 1.0
 #: A student's tree may have as many leaves as its teacher's, and so many in any case.
 SMALL_TREE = 128
 
@@ -141,6 +144,7 @@ class AuditedTrees(FairTrees):
             **super()._growth(n_rows),
             "min_leaf": min_leaf if self.min_leaf is None else self.min_leaf,
             "evidence": evidence if self.evidence is None else self.evidence,
+            "group_evidence": GROUP_EVIDENCE,
         }
 
     def weakened(self, strength: float) -> Self:

@@ -21,8 +21,9 @@ from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.margin_shift import moved
 from fairsynth.trees.scores import PairScores
 
-#: Log odds within which the move of the threshold fades out.
-WIDTH = 2.0
+#: Log odds within which the move of the threshold fades out. Scores must not change places, so `linear` and
+#: `crossing` may differ by `MOST` of this and no more: within 2 a rare label of a small group had no room.
+WIDTH = 4.0
 #: What is added at the threshold, at most, as a part of that.
 MOST = 0.6
 #: Columns that may be faded: those whose effects vary most.

@@ -192,10 +192,15 @@ def boosted_decisions(
 
 
 def linear_decisions(
-    rows: np.ndarray, labels: np.ndarray, people: np.ndarray, categorical: list[int]
+    rows: np.ndarray,
+    labels: np.ndarray,
+    people: np.ndarray,
+    categorical: list[int],
+    *,
+    most: int = LINEAR_ROWS,
 ) -> np.ndarray:
-    """Train a logistic regression on some of the rows and return log odds for people, ``(n,)``."""
-    few = slice(0, LINEAR_ROWS)
+    """Train a logistic regression on the first rows and return log odds for people, ``(n,)``."""
+    few = slice(0, most)
     if labels[few].all() or not labels[few].any():
         return np.full(len(people), 4.0 if labels[few].all() else -4.0)
     linear = _linear(categorical, rows.shape[1]).fit(rows[few], labels[few])

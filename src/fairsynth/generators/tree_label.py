@@ -249,6 +249,7 @@ def learn_label(
     seed: int,
     even: bool = False,
     directions: int = 0,
+    group_evidence: float | None = None,
 ) -> TreeLabel:
     """Learn the law of the label; the shifts of the criterion are set later.
 
@@ -268,7 +269,7 @@ def learn_label(
         As of `FairTrees`.
     even : bool
         Allot labels, and on small tables mix the boosted law with a linear one (`trees.linear_scores`).
-    directions : int
+    directions, group_evidence
         As of `learn_column`.
 
     Raises
@@ -301,7 +302,7 @@ def learn_label(
             first = (good, FAVORABLE, np.stack([~fav, fav]))
         tree = learn_column(
             lines, of_rows, layout.target, states, min_leaf=min_leaf, evidence=evidence, backing=backing,
-            rng=np.random.default_rng([seed, 11]), first=first, directions=directions,
+            rng=np.random.default_rng([seed, 11]), first=first, directions=directions, group_evidence=group_evidence,
         )  # fmt: skip
     label = TreeLabel(
         kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),

@@ -178,6 +178,7 @@ def learn_column(
     first: tuple[np.ndarray, Bins, np.ndarray] | None = None,
     max_leaves: int = MAX_LEAVES,
     directions: int = 0,
+    group_evidence: float | None = None,
 ) -> ColumnTree:
     """Learn how a column is drawn.
 
@@ -201,12 +202,16 @@ def learn_column(
         Leaves, at most.
     directions : int
         Sums over the other columns that the tree may ask, at most; see `trees.directions`.
+    group_evidence : float, optional
+        With so much evidence a leaf is parted by group in the end.
     """
     parents = lines.before(column)
+    given = tuple(range(len(lines.given))) if group_evidence is not None else ()
     asked, bins, allowed = [of_rows[k] for k in parents], [lines.bins[k] for k in parents], None
     at_first = None
     if first is not None:
         asked, bins, allowed, at_first = [first[0], *asked], [first[1], *bins], first[2], 0
+        given = tuple(own + 1 for own in given)
     elif column in lines.band_line:
         at_first, allowed = parents.index(lines.band_line[column]), lines.allowed(column)
     own = lines.bins[column]
@@ -221,6 +226,7 @@ def learn_column(
         known, bins = [*known, *sums.lines(known)], [*bins, *sums.bins]
     tree = grow(
         known, bins, classes, own, min_leaf=min_leaf, evidence=evidence, first=at_first,
+        last=given, last_evidence=group_evidence or 0.0,
         max_leaves=min(max_leaves, int(np.clip(MAX_SHARES // n_states, 16, MAX_LEAVES))),
     )  # fmt: skip
     if sums is not None and all(layer.parent < n_lines for layer in tree.layers):

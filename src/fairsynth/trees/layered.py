@@ -104,6 +104,8 @@ def grow(
     min_leaf: int,
     evidence: float,
     first: int | None = None,
+    last: Sequence[int] = (),
+    last_evidence: float = 0.0,
     max_leaves: int = MAX_LEAVES,
 ) -> LayeredTree:
     """Grow a tree that tells the classes of a column apart.
@@ -124,6 +126,11 @@ def grow(
         By how many standard deviations a cut must explain more than chance alone does on average.
     first : int, optional
         A parent by which rows are parted first, whatever it explains and however few they are.
+    last : sequence of int
+        Parents that are asked once more in the end, of which `last_evidence` is enough: a cut that is looked for
+        among two columns is less often the best of chance than one of fifty.
+    last_evidence : float
+        As `evidence`.
     max_leaves : int
         Leaves, at most.
 
@@ -184,6 +191,14 @@ def grow(
         growing = growing[source]
         node, n_nodes = after, n_nodes_after
         growing &= np.bincount(node, minlength=n_nodes) >= 2 * min_leaf
+    chance = freedom + last_evidence * float(np.sqrt(2 * freedom))
+    for parent in (own for own in last if bins[own].size > 1 and own != first):
+        everywhere = np.ones(n_nodes, dtype=bool)
+        made = _best_cuts(node, lines[parent], classes, everywhere, bins[parent], response, min_leaf, chance)
+        table, n_after, _ = _cut(n_nodes, bins[parent].size, made, max_leaves)
+        if n_after > n_nodes:
+            layers.append(Layer(parent, np.ascontiguousarray(table)))
+            node, n_nodes = table.ravel().take(node * bins[parent].size + lines[parent]), n_after
     return LayeredTree(tuple(layers), n_nodes)
 
 
