@@ -164,3 +164,26 @@ def layer(rows: list[list[int]], parent: int = 0) -> Layer:
 def test_tables_that_are_no_tree_are_refused(tree: LayeredTree) -> None:
     with pytest.raises(ValueError, match="tree"):
         tree.check([2])
+
+
+def test_what_is_asked_last_needs_less_evidence() -> None:
+    """A shift of four standard errors between two groups is too little for one of many columns, and enough for a group."""
+    rng = np.random.default_rng(0)
+    n = 600
+    group, other = rng.integers(0, 2, n), rng.integers(0, 4, (5, n))
+    value = rng.normal(0.33 * group, 1.0)
+    classes = np.searchsorted(np.quantile(value, np.linspace(0, 1, 33)[1:-1]), value)
+    lines = [group, *other]
+    bins = [Bins(np.arange(2), 2, ordered=False), *[Bins(np.arange(4), 4, ordered=False)] * 5]
+    own = Bins(np.arange(32), 32, ordered=True)
+    plain = grow(lines, bins, classes, own, min_leaf=20, evidence=4.0)
+    assert plain.n_leaves == 1
+    tree = grow(lines, bins, classes, own, min_leaf=20, evidence=4.0, last=(0,), last_evidence=1.5)
+    assert [layer.parent for layer in tree.layers] == [0]
+    leaves = tree.leaves(lines, n)
+    assert classes[leaves == leaves[group == 1][0]].mean() > classes[leaves == leaves[group == 0][0]].mean()
+    unrelated = rng.permutation(classes)
+    cut = grow(lines, bins, unrelated, own, min_leaf=20, evidence=4.0, last=(0,), last_evidence=4.0)
+    assert cut.n_leaves == 1
+    few = grow(lines, bins, classes, own, min_leaf=400, evidence=4.0, last=(0,), last_evidence=1.5)
+    assert few.n_leaves == 1

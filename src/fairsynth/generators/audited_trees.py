@@ -48,7 +48,7 @@ SMALL_GROWTH = (20, 4.0)
 GROWTH = (15, 3.0)
 #: Evidence by which a leaf is parted by group in the end, so that on small tables as well every column keeps how it
 #: differs between groups.
-GROUP_EVIDENCE = 1.0
+GROUP_EVIDENCE = 1.5
 #: A student's tree may have as many leaves as its teacher's, and so many in any case.
 SMALL_TREE = 128
 
