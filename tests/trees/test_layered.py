@@ -167,11 +167,11 @@ def test_tables_that_are_no_tree_are_refused(tree: LayeredTree) -> None:
 
 
 def test_what_is_asked_last_needs_less_evidence() -> None:
-    """A shift of four standard errors between two groups is too little for one of many columns, and enough for a group."""
+    """Three standard errors between two groups are too little for one of many columns, and enough for a group."""
     rng = np.random.default_rng(0)
     n = 600
     group, other = rng.integers(0, 2, n), rng.integers(0, 4, (5, n))
-    value = rng.normal(0.33 * group, 1.0)
+    value = rng.normal(0.25 * group, 1.0)
     classes = np.searchsorted(np.quantile(value, np.linspace(0, 1, 33)[1:-1]), value)
     lines = [group, *other]
     bins = [Bins(np.arange(2), 2, ordered=False), *[Bins(np.arange(4), 4, ordered=False)] * 5]
