@@ -487,10 +487,49 @@ def test_an_altered_model_is_refused_by_every_command(models: Path, people: Path
 
 def test_a_student_does_not_replace_its_teacher(models: Path) -> None:
     before = (models / "teacher.fairsynth").read_bytes()
-    assert "teacher itself" in told(
+    assert "would be written over" in told(
         "distill", models / "teacher.fairsynth", "-o", models / "teacher.fairsynth"
     )
     assert (models / "teacher.fairsynth").read_bytes() == before
+
+
+def test_what_is_read_is_never_written_over(people: Path, models: Path, tmp_path: Path) -> None:
+    model, rows = tmp_path / "model.fairsynth", tmp_path / "rows.csv"
+    model.write_bytes((models / "student.fairsynth").read_bytes())
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_bytes((people / name).read_bytes())
+    rows.write_bytes((people / "train.csv").read_bytes())
+    (tmp_path / "link.csv").symlink_to(tmp_path / "train.csv")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    judged = (
+        "evaluate",
+        "--real",
+        tmp_path / "train.csv",
+        "--test",
+        tmp_path / "test.csv",
+        "--synthetic",
+        rows,
+    )
+    for command in (
+        ("fit", tmp_path / "train.csv", *ROLES, "-o", tmp_path / "train.csv"),
+        ("fit", tmp_path / "train.csv", *ROLES, "-o", tmp_path / "link.csv"),
+        ("sample", model, "-n", 5, "--croissant", model, "-o", tmp_path / "new.csv"),
+        (*judged, *ROLES, "--json", tmp_path / "train.csv"),
+        (*judged, *ROLES, "-o", tmp_path / "test.csv"),
+        (*judged, "--model", model, "--json", model),
+        (*judged, *ROLES, "--json", rows),
+        ("evaluate", *judged[1:5], "--synthetic", f"ours={rows}", *ROLES, "--json", rows),
+        ("schema", tmp_path / "train.csv", "-o", tmp_path / "train.csv"),
+    ):
+        assert "would be written over" in told(*command)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_edges_of_text_are_an_error_that_says_so(people: Path, tmp_path: Path) -> None:
+    roles = ("--target", "hired", "--favorable", "yes", "--sensitive", "sex", "--edges", "sex=3")
+    assert "'sex' is text: only numbers are cut" in told(
+        "fit", people / "train.csv", *roles, "-o", tmp_path / "m.fairsynth"
+    )
 
 
 def test_methods_are_listed_with_their_settings() -> None:

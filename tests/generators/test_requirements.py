@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
 
@@ -155,3 +158,51 @@ def test_unknown_columns_and_too_few_people_are_errors(proxies: tuple[Table, Tab
     with pytest.raises(SettingsError, match="fewer than two groups"), warnings.catch_warnings():
         warnings.simplefilter("error")
         meet(table.replace(table.frame[:100]), "dpr>=0.9")
+
+
+def few_favored(n: int, seed: int) -> Table:
+    """Nearly all pass, the fewer of the smaller group; one score tells who does."""
+    rng = np.random.default_rng(seed)
+    small = rng.random(n) < 0.15
+    score = rng.normal(0.0, 1.0, n) - 1.2 * small
+    passed = score + rng.normal(0, 0.5, n) > -2.0
+    return Table(
+        pl.DataFrame({"group": np.where(small, "small", "large"), "score": score, "passed": passed}),
+        target="passed",
+        sensitive="group",
+        favorable="True",
+    )
+
+
+def test_where_full_strength_leaves_too_little_weaker_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound that useful settings meet is met, and not given up because full strength is of no use."""
+    judge = _Court.judge
+
+    def useless_at_the_top(self: _Court, tables: Any, criterion: Any, strength: float) -> Any:
+        found = judge(self, tables, criterion, strength)
+        return replace(found, balanced=0.5, values={"dpr>=0.9": 0.6}) if strength > 0.9 else found
+
+    monkeypatch.setattr(_Court, "judge", useless_at_the_top)
+    table = few_favored(3000, 0)
+    made, promise = meet(table, "dpr>=0.9", seed=0, confidence=0)
+    assert promise.met
+    assert 0 < promise.strength <= 0.9
+    assert promise.values["dpr>=0.9"] >= 0.9 > promise.real["dpr>=0.9"]
+    assert made.fairness.strength == promise.strength
+
+
+def test_a_bound_that_only_useless_models_meet_is_not_met_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = _Court.judge
+    calls = iter(range(100))
+
+    def useless(self: _Court, tables: Any, criterion: Any, strength: float) -> Any:
+        found = judge(self, tables, criterion, strength)
+        return found if next(calls) == 0 else replace(found, balanced=0.5)  # the first are the real rows
+
+    monkeypatch.setattr(_Court, "judge", useless)
+    with pytest.warns(FairsynthWarning, match="next to one answer for everybody") as said:
+        _, promise = meet(few_favored(3000, 0), "dpr>=0.5", seed=0, confidence=0)
+    assert not promise.met
+    assert "settings that were tried leave models with a balanced accuracy below" in str(said[0].message)

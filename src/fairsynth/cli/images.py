@@ -97,7 +97,7 @@ def fit(
     from fairsynth.fairness import Fairness
     from fairsynth.generators.images.registry import DEFAULT_GENERATOR, get_generator_class
 
-    writable(output)
+    writable(output, images, idx_labels, idx_groups)
     method = get_generator_class(model or DEFAULT_GENERATOR)
     chosen: dict[str, Any] = {**typed_settings(settings, method), "seed": seed}
     if criterion is not None or strength is not None:
@@ -133,9 +133,7 @@ def distill(
     """Make a small student from a teacher's file alone, without any image (Fair4Free)."""
     from fairsynth.generators.images.fair4free import Fair4Free
 
-    writable(output)
-    if output.exists() and teacher.exists() and output.samefile(teacher):
-        raise SettingsError(f"{output} is the teacher itself; give the student a file of its own with -o.")
+    writable(output, teacher)
     chosen = typed_settings(settings, Fair4Free)
     began = time.monotonic()
     with _checkpoint(output, checkpoint) as folder:
@@ -177,7 +175,7 @@ def sample(
 ) -> None:
     """Write synthetic images, as many as wanted: memory does not grow with their number."""
     if output.suffix.lower() == ".npz":
-        writable(output)
+        writable(output, model)
     elif output.suffix:
         raise SettingsError(f"-o {output}: give a .npz file, or a new folder without a suffix.")
     generator = load_image_generator(model)
@@ -308,12 +306,13 @@ def evaluate(
     """Measure how fair, useful, faithful and private synthetic images are."""
     from fairsynth.evaluation.images import evaluate_images
 
+    judged = tables_to_judge(synthetic)
+    read = [real, test, *([judged] if isinstance(judged, str) else judged.values())]
     for path in (report, scores):
         if path is not None:
-            writable(path)
+            writable(path, *read)
     if weights is not None and features != "inception":
         raise SettingsError("--weights are those of Inception; add --features inception, or leave it out.")
-    judged = tables_to_judge(synthetic)
     reading: dict[str, Any] = {
         "label": label, "sensitive": sensitive, "favorable": favorable, "folder": folder, "file": file, "size": size,
         "mode": mode, "skip_bad": skip_bad,

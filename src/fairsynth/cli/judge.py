@@ -118,9 +118,11 @@ def evaluate(
     kind: KindOption = None,
 ) -> None:
     """Measure how fair, useful, faithful and private a synthetic table is."""
+    judged = tables_to_judge(synthetic)
+    read = [real, test, model, schema, *([judged] if isinstance(judged, str) else judged.values())]
     for path in (report, scores, metadata, *(card_paths(report) if report and card else ())):
         if path is not None:
-            writable(path)
+            writable(path, *read)
     said = read_about(about)
     if quick and depth not in ("core", "quick"):
         raise SettingsError(f"--quick and --depth {depth} contradict each other; give one.")
@@ -149,7 +151,6 @@ def evaluate(
             )
         train, meta = open_table(real, **roles), {}
 
-    judged = tables_to_judge(synthetic)
     file = None if metadata is None else released_file(judged)
 
     from fairsynth.evaluation.downstream import MODELS

@@ -118,7 +118,7 @@ def fit(
     Killed in the middle, the same command goes on from where it was. Started by torchrun, several processes train one
     network together.
     """
-    writable(output)
+    writable(output, table, schema)
     if confidence is not None and not require:
         raise SettingsError("--confidence is that of a bound: ask for one with --require.")
     method, chosen = _method(model, settings, criterion, strength, seed)
@@ -268,9 +268,7 @@ def distill(
     """Make a small student from a teacher's file alone, without any data."""
     from fairsynth.generators.registry import student_class
 
-    writable(output)
-    if output.exists() and teacher.exists() and output.samefile(teacher):
-        raise SettingsError(f"{output} is the teacher itself; give the student a file of its own with -o.")
+    writable(output, teacher)
     method: Any = student_class(teacher)
     chosen = typed_settings(settings, method)
     began = time.monotonic()

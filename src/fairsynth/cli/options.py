@@ -246,14 +246,28 @@ def _numbers(name: str, text: str) -> list[float]:
         raise SettingsError(f"--edges {name}={text}: numbers with commas between are needed.") from None
 
 
-def writable(path: Path) -> None:
+def writable(path: Path, *kept: str | os.PathLike[str] | None) -> None:
     """Find out before the work, not after it, whether its result can be written to `path`.
+
+    Parameters
+    ----------
+    path : Path
+        What will be written.
+    *kept : path or None
+        What is read, and must not be written over; what is no file, such as an address of a database, is none of these.
 
     Raises
     ------
     OSError
         If it cannot.
+    SettingsError
+        If one of `kept` stands there.
     """
+    for own in kept:
+        if own is not None and _is_same(path, own):
+            raise SettingsError(
+                f"{path} is read by this command and would be written over; write somewhere else."
+            )
     if path.is_dir():
         raise IsADirectoryError(21, "This is a folder, and a file is to be written there", str(path))
     folder = path.parent
@@ -266,6 +280,13 @@ def writable(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     os.unlink(name)
+
+
+def _is_same(path: Path, other: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of them is not there, or is no path at all
+        return False
 
 
 def progress_bar() -> AbstractContextManager[Progress]:

@@ -117,9 +117,9 @@ def _sample_file(
         raise SettingsError(
             f"-o {output}: the name must end in {', '.join(SUFFIXES)}, which says the format; or in / for a folder."
         )
-    writable(output)
+    writable(output, model)
     if metadata is not None:
-        writable(metadata)
+        writable(metadata, model, output)
     said = read_about(about)
     from fairsynth.generators.base import load_generator
 
@@ -240,9 +240,9 @@ def label_mix(given: list[str] | None, schema: Schema) -> dict[str, float] | Non
                 raise SettingsError(f"--target-mix names {level!r} twice; give it once.")
             if schema[target].kind in ("categorical", "boolean"):
                 try:
-                    canonical_value(level, schema, target)
+                    canonical_value(level, schema, target, what="--target-mix")
                 except DataError as error:
-                    raise SettingsError(f"--target-mix: {str(error).removeprefix('where: ')}") from None
+                    raise SettingsError(str(error)) from None
             found[level] = share
     return found or None
 

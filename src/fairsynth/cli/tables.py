@@ -41,7 +41,7 @@ def schema(
 ) -> None:
     """Print what each column of a table is taken to be."""
     if output is not None:
-        writable(output)
+        writable(output, table)
     opened = open_table(
         table,
         schema=given,

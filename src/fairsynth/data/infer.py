@@ -387,6 +387,11 @@ class _Inference:
             )
         if told is not None and not (told == "boolean" and self.has_role):
             return str(told)
+        if "edges" in self.hint and not (dtype.is_numeric() or dtype.is_temporal()):
+            raise SchemaError(
+                f"column {self.name!r} is {'boolean' if dtype == pl.Boolean else 'text'}: only numbers are cut at "
+                "edges; its levels are groups as they are, so leave the edges out."
+            )
         if "edges" in self.hint and dtype.is_numeric():
             return "integer" if _is_whole(values) else "continuous"
         if self.has_role:

@@ -281,6 +281,11 @@ class Schema(BaseModel):
             )
         levels = column.group_names()
         unknown = [value for value in self.favorable if levels and value not in levels]
+        if unknown and len(levels) > 20:
+            raise ValueError(
+                f"favorable value {unknown[0]!r} is not among the {len(levels):,} values of target {self.target!r}; if "
+                "it is a number, cut it into levels first"
+            )
         if unknown:
             raise ValueError(
                 f"favorable value {unknown[0]!r} is not a level of target {self.target!r}; "

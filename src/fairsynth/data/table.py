@@ -340,6 +340,10 @@ class Table:
             If there is no target, or no favorable value was named.
         """
         column = self._target()
+        if not self.schema.favorable and column.kind not in ("categorical", "boolean"):
+            raise SchemaError(
+                f"target {column.name!r} is {column.kind}, and only levels can be favorable: cut it into levels first."
+            )
         if not self.schema.favorable:
             raise SchemaError(f"no favorable value of {column.name!r} is known; name it with favorable=...")
         wanted = np.array([name in self.schema.favorable for name in column.group_names()])

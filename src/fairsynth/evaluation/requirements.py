@@ -159,12 +159,19 @@ class Promise:
         sure = "" if self.confidence >= self.asked_confidence or not self.met else (
             f", not in the {self.asked_confidence:.0%} that were asked for"
         )  # fmt: skip
+        bounds = all(self.values[text] >= Requirement.parse(text).bound for text in self.requirements)
+        useless = (
+            " The bounds hold, but models tell less than half of what those of real rows do: next to one answer for "
+            "everybody."
+            if bounds and not self.met
+            else ""
+        )
         small = f" Too small to be judged: {', '.join(self.left_out)}." if self.left_out else ""
         return (
             f"{verdict} {self.people:,} people held out, {told}; it holds in {self.confidence:.0%} of resamplings of "
             f"them{sure}. {self.criterion.replace('_', ' ')} at strength {self.strength:g}: AUROC {self.auroc:.3f} "
             f"(real rows {self.real_auroc:.3f}), balanced accuracy {self.balanced_accuracy:.3f} "
-            f"({self.real_balanced_accuracy:.3f}).{small}"
+            f"({self.real_balanced_accuracy:.3f}).{useless}{small}"
         )
 
 
@@ -247,20 +254,27 @@ def meet(
     for criterion in criteria:
         full = AuditedTrees(fairness=Fairness(criterion), seed=seed, **settings).fit(court.fit)
 
-        def at(strength: float, model: AuditedTrees = full, criterion: Criterion = criterion) -> bool:
+        def at(strength: float, model: AuditedTrees = full, criterion: Criterion = criterion) -> _Tried:
             weaker = model.weakened(strength)
             rows = [weaker.sample_table(len(court.fit), seed=seed + draw) for draw in range(DRAWS)]
             tried.append(court.judge(rows, criterion, strength))
             if progress is not None:
                 progress(Step("meet the requirement", len(tried), total))
-            return tried[-1].shortfall(asked) == 0 and tried[-1].confidence >= confidence
+            return tried[-1]
+
+        def enough(one: _Tried) -> bool:
+            return one.shortfall(asked) == 0 and one.confidence >= confidence
+
+        def less_will_do(one: _Tried) -> bool:
+            """Whether weaker settings are of interest: this one is enough, or leaves too little to be of use."""
+            return enough(one) or one.balanced < floor
 
         low, high = 0.0, 1.0
         most, least = at(1.0), at(0.0)  # even if full strength is not enough: the table may be fair as it is
-        if most and not least:
+        if less_will_do(most) and not enough(least):
             for _ in range(HALVINGS):
                 middle = (low + high) / 2
-                low, high = (low, middle) if at(middle) else (middle, high)
+                low, high = (low, middle) if less_will_do(at(middle)) else (middle, high)
     honest = [one for one in tried if one.balanced >= floor] or tried
     good = [one for one in honest if one.shortfall(asked) == 0]
     sure = [one for one in good if one.confidence >= confidence]
@@ -280,8 +294,15 @@ def meet(
     )  # fmt: skip
     made.promise_ = promise.to_dict()
     if not met:
+        useless = sum(one.balanced < floor for one in tried)
+        why = (
+            f" {useless} of the {len(tried)} settings that were tried leave models with a balanced accuracy below "
+            f"{floor:.3f}, half of what real rows tell: next to one answer for everybody."
+            if useless
+            else ""
+        )
         warnings.warn(
-            f"the requirement cannot be met: what comes nearest is taken. {promise}",
+            f"the requirement cannot be met: what comes nearest is taken. {promise}{why}",
             FairsynthWarning,
             stacklevel=2,
         )

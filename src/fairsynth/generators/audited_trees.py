@@ -26,7 +26,7 @@ import numpy as np
 
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.audit import audited
+from fairsynth.generators.audit import ROUNDS, audited
 from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.evening import Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
@@ -98,6 +98,7 @@ class AuditedTrees(FairTrees):
 
     fairness: Fairness
     even_label: ClassVar[bool] = True
+    rounds: ClassVar[int] = ROUNDS
     name: ClassVar[str] = "audited-trees"
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="faithful rows from trees; the label moved until plain models pass an audit; seconds on a laptop",

@@ -252,6 +252,11 @@ class Generator(BaseEstimator, ABC):
                 f"{self.name} cannot be asked for {criterion}; it knows {', '.join(can.criteria)}."
             )
         if criterion != "demographic_parity" and not schema.favorable:
+            if schema.target is not None and schema[schema.target].kind not in ("categorical", "boolean"):
+                raise CapabilityError(
+                    f"{criterion} compares decisions, and target {schema.target!r} is a number: ask for "
+                    "demographic_parity, or cut it into levels first and say which are favorable."
+                )
             raise CapabilityError(
                 f"{criterion} needs to know which target value is favorable: name favorable=...."
             )
@@ -450,6 +455,10 @@ class Generator(BaseEstimator, ABC):
         """Read the values of `where` with the schema."""
         if not where:
             return {}
+        if not isinstance(where, Mapping):
+            raise SettingsError(
+                f"where={where!r} must say column by column what is wanted: {{'sex': 'Female'}}."
+            )
         if not self.capabilities.where:
             raise CapabilityError(f"{self.name} cannot draw rows by condition; draw more and filter them.")
         return {name: canonical_value(value, self.schema_, name) for name, value in where.items()}
@@ -459,6 +468,10 @@ class Generator(BaseEstimator, ABC):
     ) -> dict[Any, float]:
         """Read the shares of the target's levels; they sum to 1."""
         target = str(self.schema_.target)
+        if not isinstance(target_mix, Mapping):
+            raise SettingsError(
+                f"target_mix={target_mix!r} must give levels their shares: {{'yes': 0.5, 'no': 0.5}}."
+            )
         if not self.capabilities.where:
             raise CapabilityError(
                 f"{self.name} cannot draw rows by condition, so it takes no target_mix; draw more and choose."
@@ -476,7 +489,7 @@ class Generator(BaseEstimator, ABC):
                     f"target_mix: the share {share!r} of {level!r} must be a number from 0 up."
                 )
             if share > 0:
-                value = canonical_value(level, self.schema_, target)
+                value = canonical_value(level, self.schema_, target, what="target_mix")
                 shares[value] = shares.get(value, 0.0) + float(share)
         if not shares:
             raise SettingsError("target_mix: the shares must not all be 0.")
@@ -489,6 +502,10 @@ class Generator(BaseEstimator, ABC):
                     f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares."
                 )
             return None if sensitive == "empirical" else "uniform"
+        if not isinstance(sensitive, Mapping):
+            raise SettingsError(
+                f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares."
+            )
         columns = [self.schema_[name] for name in self.schema_.sensitive]
         shares: dict[tuple[str, ...], float] = {}
         for group, share in sensitive.items():

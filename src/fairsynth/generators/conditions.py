@@ -15,7 +15,7 @@ from fairsynth.data.schema import Schema
 from fairsynth.errors import CapabilityError, DataError
 
 
-def canonical_value(value: Any, schema: Schema, name: str) -> Any:
+def canonical_value(value: Any, schema: Schema, name: str, *, what: str = "where") -> Any:
     """Return the canonical value that `where` means for a column.
 
     Parameters
@@ -26,6 +26,8 @@ def canonical_value(value: Any, schema: Schema, name: str) -> Any:
         What was learned.
     name : str
         The column.
+    what : str
+        Named by errors: the argument that the value came in.
 
     Returns
     -------
@@ -41,10 +43,10 @@ def canonical_value(value: Any, schema: Schema, name: str) -> Any:
     """
     column = schema[name]
     if column.kind == "identifier":
-        raise DataError(f"where: {name!r} is an identifier, which is never learned.")
+        raise DataError(f"{what}: {name!r} is an identifier, which is never learned.")
     if _is_missing(value) or (isinstance(value, str) and value == column.missing_marker):
         if not column.has_missing:
-            raise DataError(f"where: no value of {name!r} was missing, so missing cannot be asked for.")
+            raise DataError(f"{what}: no value of {name!r} was missing, so missing cannot be asked for.")
         return None
     if column.kind in ("categorical", "boolean"):
         text = str(value) if isinstance(value, str | bool) else level_text(value)
@@ -52,21 +54,21 @@ def canonical_value(value: Any, schema: Schema, name: str) -> Any:
             text = text.capitalize()
         if text not in column.group_names():
             shown = ", ".join(column.group_names()[:20])
-            raise DataError(f"where: {value!r} is not a level of {name!r}; its levels are {shown}.")
+            raise DataError(f"{what}: {value!r} is not a level of {name!r}; its levels are {shown}.")
         return text
     try:
         number = _microseconds(value) if column.kind == "datetime" else float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"where: {value!r} is no value for {name!r}, which is {column.kind}.") from error
+        raise DataError(f"{what}: {value!r} is no value for {name!r}, which is {column.kind}.") from error
     low, high = column.bounds
     if not low <= number <= high:
-        raise DataError(f"where: {name}={value} is outside the range that was learned ({column.summary()}).")
+        raise DataError(f"{what}: {name}={value} is outside the range that was learned ({column.summary()}).")
     if column.kind == "integer" and number != int(number):
-        raise DataError(f"where: {name}={value}, and {name!r} holds integers.")
+        raise DataError(f"{what}: {name}={value}, and {name!r} holds integers.")
     if column.decimals is not None and number != round(number, column.decimals):
-        raise DataError(f"where: {name}={value}, and {name!r} holds numbers of {column.decimals} decimals.")
+        raise DataError(f"{what}: {name}={value}, and {name!r} holds numbers of {column.decimals} decimals.")
     if column.kind == "datetime" and number % grid_step(column):
-        raise DataError(f"where: {name}={value}, and {name!r} holds whole {column.unit}s.")
+        raise DataError(f"{what}: {name}={value}, and {name!r} holds whole {column.unit}s.")
     return number
 
 

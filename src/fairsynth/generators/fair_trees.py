@@ -144,6 +144,8 @@ class FairTrees(Generator):
     evidence: float | None
     #: Whether labels are allotted to rows, and the law of the label of a small table is partly linear.
     even_label: ClassVar[bool] = False
+    #: Rounds of what finds how far a label is moved, at most.
+    rounds: ClassVar[int] = margin_shift.ROUNDS
     #: Sums that the tree of a column may ask (`trees.directions`): none, as published.
     directions: int = 0
     name: ClassVar[str] = "fair-trees"
@@ -292,7 +294,7 @@ class FairTrees(Generator):
         }  # fmt: skip
 
     def _steps(self, lines: Lines) -> int:
-        return len(lines.order) + 1 + (margin_shift.ROUNDS if self._may_calibrate() else 0)
+        return len(lines.order) + 1 + (self.rounds if self._may_calibrate() else 0)
 
     def _may_calibrate(self) -> bool:
         asked = self.calibrate or self.fairness.criterion != "demographic_parity"
