@@ -27,8 +27,11 @@ AVERAGED = 4
 #: Part of the remaining distance that one round goes.
 PACE = 0.8
 #: The forest of the audit. On some of the rows, or of fewer trees, a forest is no small one of the same kind: where few
-#: are favored, what it says of a small group is off by half.
+#: are favored, what it says of a small group is off by half. The rounds before those that are averaged only lead there,
+#: and are rough.
 TREES = 50
+ROUGH_TREES = 20
+ROUGH_ROWS = 12_000
 #: Rates of groups within this ratio count as one. To go further moves what chance has done, and costs most where nearly
 #: all decisions are alike: there the last hundredth of a rate is several log odds.
 NEAR = 0.97
@@ -96,7 +99,8 @@ def audited(
         if labels.all() or not labels.any():
             break
         boosted, forest, linear = (
-            lacking(scores) for scores in decisions(synthetic, labels, real, frame, seed)
+            lacking(scores)
+            for scores in decisions(synthetic, labels, real, frame, seed, rough=turn < ROUNDS - AVERAGED)
         )
         now = replace(
             now,
@@ -115,7 +119,13 @@ def audited(
 
 
 def decisions(
-    synthetic: Table, labels: np.ndarray, real: Table, frame: pl.DataFrame, seed: int
+    synthetic: Table,
+    labels: np.ndarray,
+    real: Table,
+    frame: pl.DataFrame,
+    seed: int,
+    *,
+    rough: bool = False,
 ) -> list[np.ndarray]:
     """Train the three models on synthetic rows; return their log odds of a favorable label for real people.
 
@@ -131,6 +141,8 @@ def decisions(
         The people, ``n`` rows.
     seed : int
         Of the models.
+    rough : bool
+        Train the forest and the linear model on some of the rows.
 
     Returns
     -------
@@ -145,17 +157,18 @@ def decisions(
         if model == "boosted":
             return boosted_decisions(rows, labels, people, categorical, seed)
         if model == "forest":
-            return _forest(rows, labels, people, seed)
-        return linear_decisions(rows, labels, people, categorical, most=len(rows))
+            some = slice(0, ROUGH_ROWS if rough else None)
+            return _forest(rows[some], labels[some], people, ROUGH_TREES if rough else TREES, seed)
+        return linear_decisions(rows, labels, people, categorical, most=ROUGH_ROWS if rough else len(rows))
 
     return side_by_side(answer, ("linear", "forest", "boosted"), 2)[::-1]
 
 
-def _forest(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int) -> np.ndarray:
+def _forest(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, trees: int, seed: int) -> np.ndarray:
     if labels.all() or not labels.any():
         return np.full(len(people), 4.0 if labels.all() else -4.0)
     missing = np.nan_to_num(rows, nan=-1.0), np.nan_to_num(people, nan=-1.0)
-    forest = RandomForestClassifier(TREES, min_samples_leaf=5, random_state=seed, n_jobs=1)
+    forest = RandomForestClassifier(trees, min_samples_leaf=5, random_state=seed, n_jobs=1)
     share = np.clip(forest.fit(missing[0], labels).predict_proba(missing[1])[:, 1], 0.005, 0.995)
     return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
 
