@@ -7,8 +7,8 @@ The rows are those of `FairTrees`. What is its own, all of it ours:
 * for criteria on errors, columns that tell one group's labels better than those of others count less there: no pair of
   thresholds gives equal errors otherwise (`evening.plan`). What counts less, and where thresholds lie, is
   planned on people whom the law of the label was not learned from;
-* labels are allotted among rows that are alike, so that chance moves neither a group's rate nor that of other people who
-  have something in common;
+* labels are allotted among rows that are alike, so that chance moves neither a group's rate nor that of other people
+  who have something in common;
 * on small tables the law of the label is a mixture of boosted trees and a logistic regression, by held-back people.
 
 The aim is that someone who knows nothing of fairness trains a plain model on the rows and decides as fairly as a
