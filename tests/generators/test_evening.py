@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from fairsynth.generators.evening import WIDTH, Evening, Fold, faded, margins_of, plan
 from fairsynth.generators.margin_shift import FAR, moved
@@ -49,6 +51,35 @@ def test_at_strength_0_nothing_moves_and_groups_have_their_own_numbers() -> None
     assert np.array_equal(evening.moved(MARGINS, groups, 0.0), MARGINS)
     both = evening.moved(MARGINS, groups, 1.0)
     assert np.allclose(both[groups == 1], of(-1.0, -0.5).moved(MARGINS, ONE, 1.0)[groups == 1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sharpness=st.floats(1.0, 1.3), middle=st.floats(-4, 4), spread=st.floats(0.1, 3), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_sharper_labels_are_as_often_favorable(
+    sharpness: float, middle: float, spread: float, seed: int
+) -> None:
+    margins = np.random.default_rng(seed).normal(middle, spread, 500)
+    evening = Evening.none(2, 0, 8.0).sharpened(sharpness, margins)
+    everyone = np.zeros(500, dtype=np.int64)
+    after = evening.moved(margins, everyone, 1.0)
+    assert expit(after).mean() == pytest.approx(expit(margins).mean(), abs=1e-6)
+    assert after.std() == pytest.approx(sharpness * margins.std(), rel=1e-9)
+    assert np.array_equal(evening.moved(margins, everyone, 0.0), margins)
+    half = evening.moved(margins, everyone, 0.5)
+    assert np.allclose(half, (margins + after) / 2)
+    evening.check(2, 0)
+
+
+def test_thresholds_stay_at_the_same_people_when_sharpened() -> None:
+    """What is planned in plain scores lies at one half again in sharper ones; what is not moved, stays."""
+    planned = Evening(np.array([0.8, 0.0]), np.array([0.8, 0.0]), np.zeros((2, 0)), FAR)
+    sharper = planned.sharpened(1.25, MARGINS - 1)
+    at = np.array([-0.8])
+    assert sharper.moved(at, np.zeros(1, dtype=np.int64), 1.0)[0] == pytest.approx(0, abs=1e-9)
+    assert sharper.linear[1] == sharper.crossing[1] == 0
+    assert np.array_equal(sharper.linear, sharper.crossing)
 
 
 def test_a_column_that_is_faded_wholly_tells_nothing() -> None:
@@ -142,9 +173,13 @@ def test_groups_too_small_to_plan_are_left_alone() -> None:
         {"faded": np.full((2, 3), 1.5)},
         {"faded": np.zeros((3, 3))},
         {"linear": np.zeros(2, dtype=np.float32)},
+        {"sharpness": 0.9},
+        {"sharpness": 1.5},
+        {"sharpness": np.nan},
+        {"level": np.inf},
     ],
 )
-def test_what_does_not_fit_is_refused(wrong: dict[str, np.ndarray]) -> None:
+def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
     good = Evening.none(2, 3, 8.0)
     good.check(2, 3)
     with pytest.raises(ValueError, match="moved"):

@@ -57,6 +57,22 @@ def test_rates_are_made_one() -> None:
     assert to_one_rate(scores, groups, 4)[3] == 0, "nobody is in the fourth group"
 
 
+def test_a_rate_is_reached_from_anywhere() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 2, 20_000)
+    scores = rng.normal(np.array([-2.0, 1.0])[groups], 1.0)
+    for rate in (0.05, 0.6, 0.97):
+        chosen = scores + to_one_rate(scores, groups, 2, rate=rate)[groups] > 0
+        assert [chosen[groups == k].mean() for k in (0, 1)] == pytest.approx([rate, rate], abs=0.002)
+    favored = np.abs(scores) + 0.1
+    less = favored + to_one_rate(favored, groups, 2, rate=0.7)[groups]
+    assert (less > 0).mean() == pytest.approx(0.7, abs=0.01), (
+        "a model that favors everybody is led away from it"
+    )
+    for nothing in (None, 0.0, 1.0):  # nobody or everybody favored is no goal
+        assert np.array_equal(to_one_rate(scores, groups, 2, rate=nothing), to_one_rate(scores, groups, 2))
+
+
 def test_groups_too_small_to_tell_and_constant_decisions_move_nobody() -> None:
     scores, groups = np.array([1.0] * 50 + [-1.0] * 60), np.array([0] * 100 + [1] * 10)
     assert to_one_rate(scores, groups, 2)[1] == 0

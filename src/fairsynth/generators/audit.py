@@ -2,7 +2,11 @@
 
 As `calibration` and `margin_shift` do, but with three kinds of models, because they answer to different things
 (`evening`): boosted trees and a forest say where the threshold of a group has to lie, a linear model how
-far the group moves as a whole. Each round draws rows, trains the three, and lets them decide on real people. Ours.
+far the group moves as a whole. Each round draws rows, trains the three, and lets them decide on real people.
+
+What models of real rows do is the measure for two more things. Models of drawn rows are less sure than they are,
+so scores are sharpened until they are as sure; and under parity all groups meet at the rate at which a model of the
+same kind favors people if it is trained on real rows. Ours.
 """
 
 from __future__ import annotations
@@ -11,27 +15,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
-from sklearn.ensemble import RandomForestClassifier
 
-from fairsynth.cores import side_by_side
 from fairsynth.data.table import Table
-from fairsynth.generators.calibration import PROBE_ROWS, as_numbers, probe_columns
-from fairsynth.generators.evening import Evening
+from fairsynth.generators.auditors import FOLDS, Auditors, Custom
+from fairsynth.generators.evening import SHARPEST, Evening
 from fairsynth.generators.group_law import MAX_SHIFT
-from fairsynth.generators.margin_shift import boosted_decisions, linear_decisions, to_one_rate
+from fairsynth.generators.margin_shift import to_one_rate
 
 #: Rounds; the last ones are averaged.
-ROUNDS = 8
+ROUNDS = 7
 AVERAGED = 4
 #: Part of the remaining distance that one round goes.
 PACE = 0.8
-#: The forest of the audit. On some of the rows, or of fewer trees, a forest is no small one of the same kind: where few
-#: are favored, what it says of a small group is off by half. The rounds before those that are averaged only lead there,
-#: and are rough.
-TREES = 50
-ROUGH_TREES = 20
-ROUGH_ROWS = 12_000
 #: Rates of groups within this ratio count as one. To go further moves what chance has done, and costs most where nearly
 #: all decisions are alike: there the last hundredth of a rate is several log odds.
 NEAR = 0.97
@@ -39,6 +34,9 @@ NEAR = 0.97
 #: pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of all are moved to
 #: where rates happen to meet.
 PRICE = 0.2
+#: Rows, and draws at most, that tell how sure models are.
+SURE_ROWS = 5_000
+SURE_DRAWS = 3
 #: Log odds tried for a group in one round.
 GRID = np.linspace(-1.0, 1.0, 81)
 #: How often each group is gone over in a round, at most.
@@ -48,60 +46,65 @@ FEW = 10
 
 
 def audited(
-    draw: Callable[[Evening, int], Table],
+    draw: Callable[[Evening, int, int], Table],
     start: Evening,
-    real: Table,
-    groups: np.ndarray,
+    margins: np.ndarray,
+    auditors: Auditors,
     criterion: str,
     *,
-    favorable: Callable[[Table], np.ndarray],
-    seed: int,
+    n_rows: int,
 ) -> Evening:
     """Return what has to be moved for models of all three kinds to meet the criterion on real people.
 
     Parameters
     ----------
     draw : callable
-        What is moved, and the number of the round, to synthetic rows.
+        What is moved, the number of the round and how many rows, to synthetic rows.
     start : Evening
         What to begin with.
-    real : Table
-        People to decide on.
-    groups : np.ndarray
-        Joint group of each of them, int64 ``(n,)``.
+    margins : np.ndarray
+        Log odds of a favorable label of some real rows before anything is moved, float64 ``(m,)``.
+    auditors : Auditors
+        Models, and the people to decide on.
     criterion : str
         Of `Fairness`.
-    favorable : callable
-        Which rows of a table have a favorable label, bool ``(n,)``.
-    seed : int
-        Choice of the people, and the models'.
+    n_rows : int
+        How many rows a round draws.
 
     Returns
     -------
     Evening
         Groups too small to tell stay where they began.
     """
-    rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
-    groups, actual, frame = groups[rows], favorable(real)[rows], real.frame[rows]
-    n_groups = len(start.linear)
+    groups, actual, n_groups = auditors.groups, auditors.actual, len(start.linear)
+    plain = Evening.none(n_groups, start.faded.shape[1], start.reach)
+    drawn = draw(plain, ROUNDS, n_rows)
+    custom = auditors.custom(drawn)
+    if custom is not None:
+        size = max(1, n_rows * (FOLDS - 1) // FOLDS)
+        times = sharpness(
+            lambda times, turn: draw(plain.sharpened(times, margins), ROUNDS + 1 + turn, size),
+            drawn,
+            auditors,
+            custom,
+        )
+        start = start.sharpened(times, margins)
+    parity = criterion == "demographic_parity"
+    rates = custom.rates if parity and custom is not None else (None, None, None)
 
-    def lacking(scores: np.ndarray) -> np.ndarray:
-        if criterion == "demographic_parity":
-            return to_one_rate(scores, groups, n_groups, near=NEAR)
+    def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
+        if parity:
+            return to_one_rate(scores, groups, n_groups, near=NEAR, rate=rate)
         return to_like_errors(
             scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
         )
 
     now, tried = start, []
     for turn in range(ROUNDS):
-        synthetic = draw(now, turn)
-        labels = favorable(synthetic)
-        if labels.all() or not labels.any():
+        found = auditors.decisions(draw(now, turn, n_rows), rough=turn < ROUNDS - AVERAGED)
+        if found is None:
             break
-        boosted, forest, linear = (
-            lacking(scores)
-            for scores in decisions(synthetic, labels, real, frame, seed, rough=turn < ROUNDS - AVERAGED)
-        )
+        boosted, forest, linear = (lacking(scores, rate) for scores, rate in zip(found, rates, strict=True))
         now = replace(
             now,
             crossing=np.clip(now.crossing + PACE * (boosted + forest) / 2, -MAX_SHIFT, MAX_SHIFT),
@@ -118,59 +121,42 @@ def audited(
     )
 
 
-def decisions(
-    synthetic: Table,
-    labels: np.ndarray,
-    real: Table,
-    frame: pl.DataFrame,
-    seed: int,
-    *,
-    rough: bool = False,
-) -> list[np.ndarray]:
-    """Train the three models on synthetic rows; return their log odds of a favorable label for real people.
+def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Auditors, custom: Custom) -> float:
+    """Return by how much log odds have to grow for models of drawn rows to be as sure as those of real ones.
+
+    What models say grows less than what their labels are drawn with: on Adult by four tenths. So it is measured
+    without and with the most that may be done, and what lies between is taken to be a straight line.
 
     Parameters
     ----------
-    synthetic : Table
-        Rows.
-    labels : np.ndarray
-        Whether the label of each is favorable, bool ``(m,)``; both must occur.
-    real : Table
-        Whose columns are read.
-    frame : polars.DataFrame
-        The people, ``n`` rows.
-    seed : int
-        Of the models.
-    rough : bool
-        Train the forest and the linear model on some of the rows.
+    draw : callable
+        What log odds are multiplied by, and the number of a trial, to drawn rows, of which no group is moved: as many
+        as models of real rows learn from.
+    drawn, auditors
+        As of `Auditors.custom`.
+    custom : Custom
+        What it says.
 
     Returns
     -------
-    list of np.ndarray
-        Of boosted trees, a forest and a linear model, float64 ``(n,)`` each.
+    float
+        For the mean of boosted trees and a linear model, from 1 to `SHARPEST`.
     """
-    names = probe_columns(real)
-    categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
-    rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
-
-    def answer(model: str) -> np.ndarray:
-        if model == "boosted":
-            return boosted_decisions(rows, labels, people, categorical, seed)
-        if model == "forest":
-            some = slice(0, ROUGH_ROWS if rough else None)
-            return _forest(rows[some], labels[some], people, ROUGH_TREES if rough else TREES, seed)
-        return linear_decisions(rows, labels, people, categorical, most=ROUGH_ROWS if rough else len(rows))
-
-    return side_by_side(answer, ("linear", "forest", "boosted"), 2)[::-1]
-
-
-def _forest(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, trees: int, seed: int) -> np.ndarray:
-    if labels.all() or not labels.any():
-        return np.full(len(people), 4.0 if labels.all() else -4.0)
-    missing = np.nan_to_num(rows, nan=-1.0), np.nan_to_num(people, nan=-1.0)
-    forest = RandomForestClassifier(trees, min_samples_leaf=5, random_state=seed, n_jobs=1)
-    share = np.clip(forest.fit(missing[0], labels).predict_proba(missing[1])[:, 1], 0.005, 0.995)
-    return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
+    asked = np.log([custom.spreads[0], custom.spreads[2]])
+    lacking: dict[float, list[float]] = {1.0: [], SHARPEST: []}
+    rows, trials = 0, 0
+    while rows < SURE_ROWS and trials < SURE_DRAWS:
+        for times, found in lacking.items():
+            synthetic = draw(times, trials)
+            spreads = auditors.spreads(synthetic, drawn)
+            if spreads is None or min(spreads) <= 0:
+                return 1.0
+            found.append(float(np.mean(asked - np.log(spreads))))
+        rows, trials = rows + len(synthetic), trials + 1
+    plain, sharpest = (float(np.mean(found)) for found in lacking.values())
+    if plain <= 0 or sharpest >= plain:
+        return 1.0
+    return float(min(1 + (SHARPEST - 1) * plain / (plain - sharpest), SHARPEST))
 
 
 def to_like_errors(

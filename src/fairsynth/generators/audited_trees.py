@@ -28,7 +28,9 @@ import numpy as np
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.audit import ROUNDS, audited
+from fairsynth.generators.auditors import Auditors
 from fairsynth.generators.base import Capabilities, load_generator
+from fairsynth.generators.calibration import PROBE_ROWS
 from fairsynth.generators.evening import Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
 from fairsynth.generators.settings import check_seed, check_settings
@@ -262,16 +264,18 @@ class AuditedTrees(FairTrees):
 
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""
+        lines, label = learned.lines, learned.label
+        some = slice(0, PROBE_ROWS)
+        known = [line[some] for line in learned.of_rows]
         evening = audited(
-            lambda evening, turn: self._tried(
-                learned, learned.label.with_evening(evening, 1.0), turn, progress
+            lambda evening, turn, n: self._tried(
+                learned, label.with_evening(evening, 1.0), turn, progress if turn < ROUNDS else None, n
             ),
             self._start(learned),
-            learned.table,
-            learned.groups,
+            label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
+            Auditors.of(learned.table, learned.groups, learned.favorable, self.seed),
             self.fairness.criterion,
-            favorable=learned.favorable,
-            seed=self.seed,
+            n_rows=min(len(learned.table), PROBE_ROWS),
         )
         return learned.label.with_evening(evening, self.fairness.strength)
 

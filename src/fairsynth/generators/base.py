@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -20,9 +20,9 @@ from sklearn.base import BaseEstimator
 
 from fairsynth.cores import cores, in_order
 from fairsynth.data.frames import to_arrow
-from fairsynth.data.schema import MISSING_LEVEL, Schema
+from fairsynth.data.schema import Schema
 from fairsynth.data.streams import StreamedTable
-from fairsynth.data.table import JOINT, Table, fresh_identifiers
+from fairsynth.data.table import Table, fresh_identifiers
 from fairsynth.errors import (
     BundleError,
     CapabilityError,
@@ -31,7 +31,14 @@ from fairsynth.errors import (
     SettingsError,
 )
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.conditions import canonical_value
+from fairsynth.generators.requests import (
+    Mix,
+    Request,
+    label_rows,
+    read_conditions,
+    read_group_shares,
+    read_label_shares,
+)
 from fairsynth.generators.settings import check_seed
 from fairsynth.progress import Progress, Step
 
@@ -42,8 +49,6 @@ if TYPE_CHECKING:
 
 #: Rows drawn at a time. Part of what a seed means: another number here gives other rows.
 BLOCK_ROWS = 32_768
-
-Mix = Literal["empirical", "uniform"] | Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -102,22 +107,6 @@ class Capabilities:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which rows are asked for.
-
-    Attributes
-    ----------
-    where : dict
-        Column → canonical value (None for missing), exact to the row.
-    group_shares : dict or None
-        Joint group, as level texts by attribute → share; None for those learned.
-    """
-
-    where: dict[str, Any]
-    group_shares: dict[tuple[str, ...], float] | Literal["uniform"] | None
 
 
 class Generator(BaseEstimator, ABC):
@@ -298,7 +287,7 @@ class Generator(BaseEstimator, ABC):
             Column → value: only rows with these values, exact to the row. None means missing.
         sensitive : {"empirical", "uniform"} or mapping, default="empirical"
             Shares of the groups: as learned, equal, or given by name: ``{"Female": 0.5, "Male": 0.5}``, joint
-            groups as ``"Black × Female"``. The label law of each group stays.
+            groups as ``"Black × Female"`` or ``("Black", "Female")``. The label law of each group stays.
         target_mix : mapping, optional
             Target level → share of the rows, exact to the row: ``{">50K": 0.5, "<=50K": 0.5}``. The groups of each
             label come as the model has them.
@@ -405,8 +394,13 @@ class Generator(BaseEstimator, ABC):
         self._fitted()
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise SettingsError(f"n={n!r}: ask for a whole number of rows, at least 1.")
-        conditions, shares = self._conditions(where), self._group_shares(sensitive)
-        labels = None if target_mix is None else self._label_shares(target_mix, conditions)
+        if not self.capabilities.where and (where or target_mix is not None):
+            asked = (
+                "it takes no target_mix; draw more and choose" if not where else "draw more and filter them"
+            )
+            raise CapabilityError(f"{self.name} cannot draw rows by condition, so {asked}.")
+        conditions, shares = read_conditions(where, self.schema_), read_group_shares(sensitive, self.schema_)
+        labels = None if target_mix is None else read_label_shares(target_mix, conditions, self.schema_)
         if labels is None:
             prepared = self._prepare(Request(conditions, shares))
         else:
@@ -416,7 +410,7 @@ class Generator(BaseEstimator, ABC):
         check_seed(chosen)
         sizes = [BLOCK_ROWS] * (int(n) // BLOCK_ROWS) + ([int(n) % BLOCK_ROWS] if n % BLOCK_ROWS else [])
 
-        quotas = None if labels is None else _label_rows(sizes, np.array(list(labels.values())))
+        quotas = None if labels is None else label_rows(sizes, np.array(list(labels.values())))
 
         def rows(index: int) -> pl.DataFrame:
             if quotas is None:
@@ -450,85 +444,6 @@ class Generator(BaseEstimator, ABC):
         workers = max(1, min(len(wanted), workers or cores()))
         with threads(1):
             yield from in_order(block, wanted, workers)
-
-    def _conditions(self, where: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Read the values of `where` with the schema."""
-        if not where:
-            return {}
-        if not isinstance(where, Mapping):
-            raise SettingsError(
-                f"where={where!r} must say column by column what is wanted: {{'sex': 'Female'}}."
-            )
-        if not self.capabilities.where:
-            raise CapabilityError(f"{self.name} cannot draw rows by condition; draw more and filter them.")
-        return {name: canonical_value(value, self.schema_, name) for name, value in where.items()}
-
-    def _label_shares(
-        self, target_mix: Mapping[Any, float], conditions: Mapping[str, Any]
-    ) -> dict[Any, float]:
-        """Read the shares of the target's levels; they sum to 1."""
-        target = str(self.schema_.target)
-        if not isinstance(target_mix, Mapping):
-            raise SettingsError(
-                f"target_mix={target_mix!r} must give levels their shares: {{'yes': 0.5, 'no': 0.5}}."
-            )
-        if not self.capabilities.where:
-            raise CapabilityError(
-                f"{self.name} cannot draw rows by condition, so it takes no target_mix; draw more and choose."
-            )
-        if target in conditions:
-            raise SettingsError(f"target_mix and where both say what {target!r} is to be; give one of them.")
-        if self.schema_[target].kind not in ("categorical", "boolean"):
-            raise CapabilityError(
-                f"target_mix: {target!r} is {self.schema_[target].kind}, and has no levels."
-            )
-        shares: dict[Any, float] = {}
-        for level, share in target_mix.items():
-            if not isinstance(share, int | float | np.number) or not 0 <= share < np.inf:
-                raise SettingsError(
-                    f"target_mix: the share {share!r} of {level!r} must be a number from 0 up."
-                )
-            if share > 0:
-                value = canonical_value(level, self.schema_, target, what="target_mix")
-                shares[value] = shares.get(value, 0.0) + float(share)
-        if not shares:
-            raise SettingsError("target_mix: the shares must not all be 0.")
-        return {level: share / sum(shares.values()) for level, share in shares.items()}
-
-    def _group_shares(self, sensitive: Mix) -> dict[tuple[str, ...], float] | Literal["uniform"] | None:
-        if isinstance(sensitive, str):
-            if sensitive not in ("empirical", "uniform"):
-                raise SettingsError(
-                    f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares."
-                )
-            return None if sensitive == "empirical" else "uniform"
-        if not isinstance(sensitive, Mapping):
-            raise SettingsError(
-                f"sensitive={sensitive!r} is neither 'empirical', 'uniform' nor a mapping of shares."
-            )
-        columns = [self.schema_[name] for name in self.schema_.sensitive]
-        shares: dict[tuple[str, ...], float] = {}
-        for group, share in sensitive.items():
-            levels = tuple(str(group).split(JOINT)) if len(columns) > 1 else (str(group),)
-            if len(levels) != len(columns):
-                raise SettingsError(
-                    f"sensitive: {group!r} names {len(levels)} level(s), and a group is one level of each of "
-                    f"{', '.join(self.schema_.sensitive)}, joined by {JOINT!r}."
-                )
-            for level, column in zip(levels, columns, strict=True):
-                if level not in (*column.group_names(), MISSING_LEVEL):
-                    raise SettingsError(
-                        f"sensitive: {level!r} is not a group of {column.name!r}; "
-                        f"its groups are {', '.join(column.group_names())}."
-                    )
-            if not isinstance(share, int | float | np.number) or not 0 <= share < np.inf:
-                raise SettingsError(
-                    f"sensitive: the share {share!r} of {group!r} must be a number from 0 up."
-                )
-            shares[levels] = float(share)
-        if sum(shares.values()) <= 0:
-            raise SettingsError("sensitive: the shares must not all be 0.")
-        return shares
 
     def _fitted(self) -> None:
         if not hasattr(self, "schema_"):
@@ -584,29 +499,6 @@ class Generator(BaseEstimator, ABC):
         if not isinstance(model, cls) or model.name != getattr(cls, "name", model.name):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
-
-
-def _label_rows(sizes: list[int], shares: np.ndarray) -> np.ndarray:
-    """Return how many rows of each label each block holds, ``(blocks, labels)``: exact over all blocks together."""
-    left = whole_rows(sum(sizes), shares)
-    rows = np.zeros((len(sizes), len(shares)), dtype=np.int64)
-    for block, size in enumerate(sizes):
-        rows[block] = whole_rows(size, left / left.sum())
-        # A label may have fewer rows left than its rounded-up part.
-        over = rows[block] - np.minimum(rows[block], left)
-        rows[block] -= over
-        for _ in range(int(over.sum())):
-            rows[block, np.argmax(left - rows[block])] += 1
-        left -= rows[block]
-    return rows
-
-
-def whole_rows(n: int, shares: np.ndarray) -> np.ndarray:
-    """Return whole numbers of rows that sum to `n`, by largest remainders; shares sum to 1."""
-    exact = n * shares
-    rows = np.floor(exact).astype(np.int64)
-    rows[np.argsort(rows - exact, kind="stable")[: n - rows.sum()]] += 1
-    return rows
 
 
 def refuse_unsaved(method: type[Generator]) -> None:

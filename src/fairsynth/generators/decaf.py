@@ -34,7 +34,7 @@ from fairsynth.data.vectors import VectorEncoder
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import latent_rows, rejection
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
     Training,
@@ -44,6 +44,7 @@ from fairsynth.generators.fairvae import (
     refuse_besides,
 )
 from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.decoders import draw_states
 from fairsynth.nn.gan import (

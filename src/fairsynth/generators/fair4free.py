@@ -27,7 +27,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, generator_from
+from fairsynth.generators.base import Capabilities, Generator, generator_from
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
     FairVAE,
@@ -44,6 +44,7 @@ from fairsynth.generators.latent_distillation import (
     refuse_large,
 )
 from fairsynth.generators.latent_rows import Layout, Prepared
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.dependence import energy_distance_covariance
 from fairsynth.nn.layers import NoiseEncoder

@@ -35,7 +35,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import calibrated_shifts
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
@@ -49,6 +49,7 @@ from fairsynth.generators.gan_rows import max_tries, named_groups
 from fairsynth.generators.group_law import fair_table, with_group_shares
 from fairsynth.generators.latent_rows import Groups, Layout
 from fairsynth.generators.rejection import Cells, Wanted, allotted, draw, prepare
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.generators.tabddpm_process import (
     LEVEL_LOSSES,

@@ -30,11 +30,12 @@ from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators import margin_shift, rejection
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import PROBE_ROWS
 from fairsynth.generators.fairvae import group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.group_law import joint_counts
 from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.generators.tree_label import TreeLabel, learn_label, read_label
 from fairsynth.generators.tree_rows import (
@@ -316,10 +317,12 @@ class FairTrees(Generator):
         )
         return learned.label.with_shifts(shifts, self.fairness.strength)
 
-    def _tried(self, learned: Learned, label: TreeLabel, turn: int, progress: Progress | None) -> Table:
-        """Draw rows with another label, for one round of a calibration."""
+    def _tried(
+        self, learned: Learned, label: TreeLabel, turn: int, progress: Progress | None, n: int | None = None
+    ) -> Table:
+        """Draw rows with another label, for one round of a calibration; as many as there are, if `n` says nothing."""
         rng = np.random.default_rng([self.seed, 7, turn])
-        n = min(len(learned.table), PROBE_ROWS)
+        n = min(len(learned.table), PROBE_ROWS) if n is None else n
         chosen = rng.choice(len(learned.levels), size=n, p=learned.counts / learned.counts.sum())
         drawn = rows_of_groups(learned.lines, learned.trees, label, learned.levels, chosen, rng)
         if progress is not None:

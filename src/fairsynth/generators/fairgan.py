@@ -31,7 +31,7 @@ from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import rejection
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.fairvae import Training, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.gan_rows import (
     FROM_DATA,
@@ -43,6 +43,7 @@ from fairsynth.generators.gan_rows import (
     start_at_marginals,
 )
 from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.gan import (
     block_losses,

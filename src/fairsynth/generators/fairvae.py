@@ -26,10 +26,11 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import PROBE_ROWS, calibrated_shifts
 from fairsynth.generators.group_law import fair_table, joint_counts
 from fairsynth.generators.latent_rows import Groups, LatentRows, Layout, Prepared
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.curves import curves
 from fairsynth.nn.decoders import AutoregressiveDecoder, Decoder, IndependentDecoder

@@ -26,7 +26,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
     FairVAE,
@@ -43,6 +43,7 @@ from fairsynth.generators.latent_distillation import (
     rebuild_rows,
 )
 from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.ddpm import Averaged, Diffusion, VelocityNetwork
 from fairsynth.nn.gan import (

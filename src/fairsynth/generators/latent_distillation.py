@@ -23,7 +23,7 @@ from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint, load_generator
+from fairsynth.generators.base import Capabilities, Generator, fingerprint, load_generator
 from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
     FairVAE,
@@ -37,6 +37,7 @@ from fairsynth.generators.fairvae import (
     refuse_besides,
 )
 from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.layers import StateEncoder, count_parameters
 from fairsynth.nn.threads import threads

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, TableEncoder
 from fairsynth.data.schema import MISSING_LEVEL
 from fairsynth.errors import CapabilityError, DataError
-from fairsynth.generators.base import Request
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
 from fairsynth.generators.group_law import with_group_shares
+from fairsynth.generators.requests import Request
 from fairsynth.nn.decoders import Decoder
 
 #: Codes that are tried for rows of a rare condition before it is given up.

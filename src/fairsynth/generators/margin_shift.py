@@ -131,8 +131,10 @@ def calibrate(
     return np.mean(tried[-AVERAGED:], axis=0) if tried else shifts
 
 
-def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int, *, near: float = 1.0) -> np.ndarray:
-    """Return what has to be added to the scores of each group so that all have the overall rate of positive ones.
+def to_one_rate(
+    scores: np.ndarray, groups: np.ndarray, n_groups: int, *, near: float = 1.0, rate: float | None = None
+) -> np.ndarray:
+    """Return what has to be added to the scores of each group so that all have one rate of positive ones.
 
     Parameters
     ----------
@@ -144,14 +146,16 @@ def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int, *, near: 
         Number of groups; those of fewer than 30 rows get 0.
     near : float
         From 0 to 1: rates lie within this ratio of each other afterwards; each group is brought to the nearest end of
-        the band around the overall rate, if it is not inside.
+        the band around that rate, if it is not inside.
+    rate : float, optional
+        The rate, from 0 to 1; the overall one, if nothing is said, or if all or none are to be positive.
 
     Returns
     -------
     np.ndarray
         float64 ``(n_groups,)``.
     """
-    overall = float((scores > 0).mean())
+    overall = rate if rate is not None and 0 < rate < 1 else float((scores > 0).mean())
     shifts = np.zeros(n_groups)
     if not 0 < overall < 1:
         return shifts
@@ -159,9 +163,9 @@ def to_one_rate(scores: np.ndarray, groups: np.ndarray, n_groups: int, *, near: 
     for group in range(n_groups):
         own = scores[groups == group]
         if len(own) >= SMALL_GROUP:
-            rate = float((own > 0).mean())
-            goal = float(np.clip(rate, overall * slack, min(overall / slack, 1 - 0.5 / len(scores))))
-            if goal != rate or near == 1.0:
+            found = float((own > 0).mean())
+            goal = float(np.clip(found, overall * slack, min(overall / slack, 1 - 0.5 / len(scores))))
+            if goal != found or near == 1.0:
                 shifts[group] = -np.quantile(own, 1 - goal)
     return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
 

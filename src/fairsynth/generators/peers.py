@@ -36,8 +36,9 @@ from fairsynth.data.schema import Column, Schema
 from fairsynth.data.table import JOINT, Table
 from fairsynth.errors import BundleError, CapabilityError, DataError, MissingDependencyError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request
+from fairsynth.generators.base import Capabilities, Generator
 from fairsynth.generators.plain_vae import refuse_fairness
+from fairsynth.generators.requests import Request, whole_rows
 from fairsynth.generators.settings import check_settings
 from fairsynth.progress import Progress, Step
 
@@ -201,13 +202,6 @@ def _without(series: pl.Series, gone: np.ndarray) -> pl.Series:
     return frame.select(pl.when(~pl.col("gone")).then(pl.col(series.name)))[series.name]
 
 
-def _whole_rows(n: int, shares: np.ndarray) -> np.ndarray:
-    """Return whole numbers in the ratio of `shares` that sum to `n`, by largest remainders."""
-    rows = np.floor(n * shares).astype(np.int64)
-    rows[np.argsort(rows - n * shares, kind="stable")[: n - rows.sum()]] += 1
-    return rows
-
-
 class Peer(Generator):
     """What the adapters share.
 
@@ -288,7 +282,7 @@ class Peer(Generator):
             return self._canonical(n, rng)
         names = list(request)
         room = dict(
-            zip(names, _whole_rows(n, np.array([request[name] for name in names])).tolist(), strict=True)
+            zip(names, whole_rows(n, np.array([request[name] for name in names])).tolist(), strict=True)
         )
         found, have, drawn = [], 0, 0
         while have < n:

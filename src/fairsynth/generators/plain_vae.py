@@ -17,8 +17,9 @@ import numpy as np
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
-from fairsynth.generators.base import Capabilities, Generator, Request
+from fairsynth.generators.base import Capabilities, Generator
 from fairsynth.generators.fairvae import FairVAE
+from fairsynth.generators.requests import Request
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

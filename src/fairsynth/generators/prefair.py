@@ -37,11 +37,12 @@ from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError, SchemaError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import latent_rows
-from fairsynth.generators.base import Capabilities, Generator, Request
+from fairsynth.generators.base import Capabilities, Generator
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
 from fairsynth.generators.latent_rows import Groups, Layout, asked_shares
 from fairsynth.generators.private_tree import Measurements
 from fairsynth.generators.public_states import Coarse, public_states
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.generators.tree_model import TreeModel
 from fairsynth.privacy_accounting import Ledger, chance

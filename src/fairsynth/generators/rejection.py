@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from fairsynth.errors import CapabilityError
-from fairsynth.generators.base import Request, whole_rows
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares
+from fairsynth.generators.requests import Request, whole_rows
 
 Conditions = Literal["nothing", "group", "label and group"]
 

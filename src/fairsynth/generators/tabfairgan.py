@@ -32,7 +32,7 @@ from fairsynth.data.vectors import Block, VectorEncoder
 from fairsynth.errors import CapabilityError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import rejection
-from fairsynth.generators.base import Capabilities, Generator, Request, fingerprint
+from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.fairvae import (
     Training,
     group_tensors,
@@ -49,6 +49,7 @@ from fairsynth.generators.gan_rows import (
     start_at_marginals,
 )
 from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.gan import (
     gan_steps,

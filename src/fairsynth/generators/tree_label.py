@@ -144,6 +144,12 @@ class TreeLabel:
         np.exp(scores, out=scores)
         return np.asarray(scores / scores.sum(1, keepdims=True))
 
+    def margins(self, known: list[np.ndarray], groups: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
+        """Return the log odds of a favorable label of every row before anything is moved, float64 ``(n,)``."""
+        favored = np.array([False, True]) if self.kind == "favorable" else self.favored
+        plain = replace(self, evening=None, shifts=np.zeros_like(self.shifts))
+        return margins_of(plain._scores([known[k] for k in parents], groups), favored)
+
     def _moved(self, margins: np.ndarray, groups: np.ndarray) -> np.ndarray:
         if self.evening is not None:
             return self.evening.moved(margins, groups, self.strength)
@@ -223,6 +229,7 @@ class TreeLabel:
                 "label.linear": self.evening.linear,
                 "label.crossing": self.evening.crossing,
                 "label.faded": self.evening.faded,
+                "label.sharpness": np.array([self.evening.sharpness, self.evening.level]),
             }
         if self.scores is not None:
             tables = [table.ravel() for table in self.scores.tables]
@@ -432,8 +439,12 @@ def _read_evening(
 ) -> Evening | None:
     if "label.linear" not in tensors:
         return None
-    linear, crossing, less = (tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded"))
-    evening = Evening(linear, crossing, less, reach)
+    linear, crossing, less, sharp = (
+        tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded", "sharpness")
+    )
+    if sharp.shape != (2,) or sharp.dtype != np.float64:
+        raise ValueError("the sharpness of the label is not two numbers")
+    evening = Evening(linear, crossing, less, reach, float(sharp[0]), float(sharp[1]))
     evening.check(n_groups, n_parents)
     return evening
 

@@ -21,8 +21,9 @@ from fairsynth.data.images.pixels import CHANNELS, Pixels, Shape
 from fairsynth.data.images.writers import writer_for
 from fairsynth.errors import BundleError, CapabilityError, DataError, NotFittedError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators.base import Capabilities, _label_rows, _plain
+from fairsynth.generators.base import Capabilities, _plain
 from fairsynth.generators.group_law import with_group_shares
+from fairsynth.generators.requests import label_rows
 from fairsynth.generators.settings import check_seed
 from fairsynth.progress import Progress, Step
 
@@ -218,7 +219,7 @@ class ImageGenerator(BaseEstimator, ABC):
         sizes = [BLOCK_IMAGES] * (int(n) // BLOCK_IMAGES) + (
             [int(n) % BLOCK_IMAGES] if n % BLOCK_IMAGES else []
         )
-        quotas = None if shares is None else _label_rows(sizes, shares)
+        quotas = None if shares is None else label_rows(sizes, shares)
 
         def block(index: int) -> Block:
             rng = np.random.default_rng([chosen, index])
