@@ -124,7 +124,7 @@ def audited(
 def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Auditors, custom: Custom) -> float:
     """Return by how much log odds have to grow for models of drawn rows to be as sure as those of real ones.
 
-    What models say grows less than what their labels are drawn with: on Adult by four tenths. So it is measured
+    What models say grows less than what their labels are drawn with: on Adult by four tenths of it. So it is measured
     without and with the most that may be done, and what lies between is taken to be a straight line.
 
     Parameters
