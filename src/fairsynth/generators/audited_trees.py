@@ -117,7 +117,7 @@ class AuditedTrees(FairTrees):
         self,
         *,
         fairness: Fairness = Fairness(),  # noqa: B008  # frozen, so one object may serve all
-        reach: float = 8.0,
+        reach: float = 5.0,
         min_leaf: int | None = None,
         evidence: float | None = None,
         backing: float = 0.5,

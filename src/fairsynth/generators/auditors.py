@@ -176,18 +176,18 @@ class Auditors:
     ) -> list[np.ndarray] | None:
         if labels.all() or not labels.any():
             return None
-
-        some = slice(0, ROUGH_ROWS if rough else None)
+        few = labels[:ROUGH_ROWS]
+        if rough and few.any() and not few.all():
+            rows, labels = rows[:ROUGH_ROWS], few
         trees = ROUGH_TREES if rough else TREES
 
         def answer(task: tuple[str, int]) -> np.ndarray:
             kind, part = task
             if kind == "boosted":
-                return boosted_decisions(rows[some], labels[some], people, self.categorical, self.seed)
+                return boosted_decisions(rows, labels, people, self.categorical, self.seed)
             if kind == "forest":
-                return _shares(rows[some], labels[some], people, trees // HALVES, self.seed + part)
-            most = ROUGH_ROWS if rough else len(rows)
-            return linear_decisions(rows, labels, people, self.categorical, most=most)
+                return _shares(rows, labels, people, trees // HALVES, self.seed + part)
+            return linear_decisions(rows, labels, people, self.categorical, most=len(rows))
 
         # A forest takes longest, so it is grown in halves, and what is quick comes last: no thread waits for long.
         tasks = [(kind, part) for kind in kinds[::-1] for part in range(HALVES if kind == "forest" else 1)]
@@ -211,8 +211,6 @@ def _shares(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, trees: int
     Tree by tree, since scikit-learn's forest sets the filters of warnings of the whole process meanwhile, which no two
     threads may do at once.
     """
-    if labels.all() or not labels.any():
-        return np.full(len(people), float(labels.all()))
     known, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
     rng = np.random.default_rng(seed)
     total = np.zeros(len(people))
