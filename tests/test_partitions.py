@@ -152,6 +152,15 @@ def test_shares_are_exact_over_all_files(model: Path, tmp_path: Path) -> None:
     assert set(found["sex"]) == {"woman"}
 
 
+def test_groups_may_be_named_by_their_levels(model: Path, tmp_path: Path) -> None:
+    by_levels = draw(model, tmp_path / "rows", sensitive={("woman",): 1.0})
+    assert set(rows(by_levels)["sex"]) == {"woman"}
+    again = draw(model, tmp_path / "rows", sensitive={("woman",): 1.0})
+    assert (again.drawn, again.kept) == (0, len(by_levels.files))
+    with pytest.raises(SettingsError):
+        draw(model, tmp_path / "rows", sensitive={("man",): 1.0})
+
+
 def test_memory_is_that_of_one_file(model: Path, tmp_path: Path) -> None:
     """Each file is written row group by row group; no process holds more than some blocks."""
     done = draw(model, tmp_path / "rows", partition_rows=3 * BLOCK_ROWS)

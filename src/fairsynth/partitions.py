@@ -224,6 +224,9 @@ def _request(model: Path, n: int, asked: Mapping[str, Any], rows: int) -> dict[s
     """Return all that decides the files, as plain values."""
     from fairsynth import __version__
 
+    mix = asked.get("sensitive")
+    if isinstance(mix, Mapping):  # a key of JSON is text, and joined levels might name another group
+        asked = {**asked, "sensitive": [[group, share] for group, share in mix.items()]}
     body = {
         "fairsynth": __version__,
         "model_sha256": _digest(model),

@@ -82,6 +82,16 @@ def test_thresholds_stay_at_the_same_people_when_sharpened() -> None:
     assert np.array_equal(sharper.linear, sharper.crossing)
 
 
+def test_what_is_sharpened_can_be_read_again_and_is_sharpened_once() -> None:
+    """Nearly sure labels, seldom favorable: a level beyond what files may hold is cut."""
+    margins = np.r_[np.full(950, -15.0), np.full(50, 15.0)]
+    for own in (margins, np.full(9, 40.0), np.full(9, -40.0)):
+        made = Evening(np.array([4.0]), np.array([4.0]), np.zeros((1, 0)), 8.0).sharpened(1.3, own)
+        made.check(1, 0)
+        with pytest.raises(ValueError, match="already"):
+            made.sharpened(1.1, own)
+
+
 def test_a_column_that_is_faded_wholly_tells_nothing() -> None:
     rng = np.random.default_rng(0)
     tables = (rng.normal(size=(3, 4, 1)).astype(np.float32), rng.normal(size=(3, 3, 1)).astype(np.float32))

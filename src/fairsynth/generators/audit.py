@@ -37,6 +37,10 @@ PRICE = 0.2
 #: Rows, and draws at most, that tell how sure models are.
 SURE_ROWS = 5_000
 SURE_DRAWS = 3
+#: A spread of log odds below which a model tells nobody apart.
+FLAT = 1e-6
+#: What models say grows by no less than this part of what labels are drawn with; what looks like less is chance.
+SLOWEST = 0.25
 #: Log odds tried for a group in one round.
 GRID = np.linspace(-1.0, 1.0, 81)
 #: How often each group is gone over in a round, at most.
@@ -142,21 +146,27 @@ def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Audit
     float
         For the mean of boosted trees and a linear model, from 1 to `SHARPEST`.
     """
-    asked = np.log([custom.spreads[0], custom.spreads[2]])
-    lacking: dict[float, list[float]] = {1.0: [], SHARPEST: []}
+    asked = np.array([custom.spreads[0], custom.spreads[2]])
+    told: dict[float, list[tuple[float, float]]] = {1.0: [], SHARPEST: []}
     rows, trials = 0, 0
     while rows < SURE_ROWS and trials < SURE_DRAWS:
-        for times, found in lacking.items():
+        for times, found in told.items():
             synthetic = draw(times, trials)
             spreads = auditors.spreads(synthetic, drawn)
-            if spreads is None or min(spreads) <= 0:
+            if spreads is None:
                 return 1.0
-            found.append(float(np.mean(asked - np.log(spreads))))
+            found.append(spreads)
         rows, trials = rows + len(synthetic), trials + 1
-    plain, sharpest = (float(np.mean(found)) for found in lacking.values())
-    if plain <= 0 or sharpest >= plain:
+    plain, sharpest = (np.array(found) for found in told.values())
+    # Of few rows boosted trees cannot part any, and tell nothing.
+    telling = np.minimum(asked, np.minimum(plain.min(0), sharpest.min(0))) > FLAT
+    if not telling.any():
         return 1.0
-    return float(min(1 + (SHARPEST - 1) * plain / (plain - sharpest), SHARPEST))
+    before, after = (np.log(asked[telling] / found[:, telling]).mean() for found in (plain, sharpest))
+    if before <= 0:
+        return 1.0
+    gained = max(before - after, SLOWEST * np.log(SHARPEST))
+    return float(min(1 + (SHARPEST - 1) * before / gained, SHARPEST))
 
 
 def to_like_errors(

@@ -267,7 +267,7 @@ class AuditedTrees(FairTrees):
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""
         lines, label = learned.lines, learned.label
-        some = slice(0, PROBE_ROWS)
+        some = np.random.default_rng([self.seed, 19]).permutation(len(learned.groups))[:PROBE_ROWS]
         known = [line[some] for line in learned.of_rows]
         evening = audited(
             lambda evening, turn, n: self._tried(

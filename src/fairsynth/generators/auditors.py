@@ -46,7 +46,7 @@ class Custom:
     rates : tuple of float
         Share of people whom they favor.
     spreads : tuple of float
-        Standard deviation of their log odds for drawn rows.
+        Standard deviation of their log odds for drawn rows; those beyond `SURE` count as that.
     """
 
     rates: tuple[float, ...]
@@ -208,8 +208,8 @@ def _spread(scores: np.ndarray) -> float:
 def _shares(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, trees: int, seed: int) -> np.ndarray:
     """Return the share of favorable labels that a forest foretells, float64 ``(n,)``.
 
-    Tree by tree, since scikit-learn's forest sets the filters of warnings of the whole process meanwhile, which no two
-    threads may do at once.
+    Tree by tree: scikit-learn's forest, as its other models of many parts, sets the filters of warnings of the whole
+    process meanwhile, which no two threads may do at once.
     """
     known, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
     rng = np.random.default_rng(seed)

@@ -61,7 +61,7 @@ class Evening:
     sharpness : float
         What the log odds of all are multiplied by before they are moved.
     level : float
-        What is added to them then, so that as many labels are favorable as before.
+        What is added to them then, so that at full strength as many labels are favorable as before.
     """
 
     linear: np.ndarray
@@ -85,15 +85,25 @@ class Evening:
             Above 0.
         margins : np.ndarray
             Log odds of a favorable label of some people, among whom as many are to be favorable as before ``(m,)``.
+
+        Raises
+        ------
+        ValueError
+            If it was sharpened before.
         """
+        if self.sharpness != 1.0:
+            raise ValueError("what is moved was sharpened already")
         rate = expit(margins).mean()
         far = float(np.abs(margins).max(initial=0.0)) * abs(sharpness - 1) + 1e-9
-        level = float(brentq(lambda more: expit(sharpness * margins + more).mean() - rate, -far, far))
-        crossing = np.where(self.crossing != 0, sharpness * self.crossing - level, 0.0)
+        level = brentq(lambda more: expit(sharpness * margins + more).mean() - rate, -far, far)
+        level = float(np.clip(level, -MAX_SHIFT, MAX_SHIFT))
+
+        def there(moves: np.ndarray) -> np.ndarray:
+            return np.where(moves != 0, np.clip(sharpness * moves - level, -MAX_SHIFT, MAX_SHIFT), 0.0)
+
         return replace(
-            self, sharpness=sharpness, level=level, linear=np.where(self.linear != 0, crossing, 0.0),
-            crossing=crossing,
-        )  # fmt: skip
+            self, sharpness=sharpness, level=level, linear=there(self.linear), crossing=there(self.crossing)
+        )
 
     def moved(self, margins: np.ndarray, groups: np.ndarray, strength: float) -> np.ndarray:
         """Move log odds of a favorable label; ranks within a group stay.

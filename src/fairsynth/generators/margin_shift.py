@@ -203,10 +203,8 @@ def linear_decisions(
     *,
     most: int = LINEAR_ROWS,
 ) -> np.ndarray:
-    """Train a logistic regression on the first rows and return log odds for people, ``(n,)``."""
+    """Train a logistic regression on the first rows, among which both labels are; return log odds ``(n,)``."""
     few = slice(0, most)
-    if labels[few].all() or not labels[few].any():
-        return np.full(len(people), 4.0 if labels[few].all() else -4.0)
     linear = _linear(categorical, rows.shape[1]).fit(rows[few], labels[few])
     return np.asarray(linear.decision_function(people), dtype=np.float64)
 

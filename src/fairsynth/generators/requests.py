@@ -135,11 +135,17 @@ def _parted(name: str, known: list[tuple[str, ...]]) -> tuple[str, ...]:
     if len(known) == 1:
         return (name,)
     parts = name.split(JOINT)
-    for cuts in combinations(range(1, len(parts)), len(known) - 1):
-        levels = tuple(JOINT.join(parts[a:b]) for a, b in pairwise((0, *cuts, len(parts))))
-        if all(level in names for level, names in zip(levels, known, strict=True)):
-            return levels
-    return tuple(parts)
+    found = [
+        levels
+        for cuts in combinations(range(1, len(parts)), len(known) - 1)
+        for levels in [tuple(JOINT.join(parts[a:b]) for a, b in pairwise((0, *cuts, len(parts))))]
+        if all(level in names for level, names in zip(levels, known, strict=True))
+    ]
+    if len(found) > 1:
+        raise SettingsError(
+            f"sensitive: {name!r} names more than one group; give one as a tuple: {found[0]!r}."
+        )
+    return found[0] if found else tuple(parts)
 
 
 def label_rows(sizes: list[int], shares: np.ndarray) -> np.ndarray:

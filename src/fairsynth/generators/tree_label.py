@@ -148,7 +148,10 @@ class TreeLabel:
         """Return the log odds of a favorable label of every row before anything is moved, float64 ``(n,)``."""
         favored = np.array([False, True]) if self.kind == "favorable" else self.favored
         plain = replace(self, evening=None, shifts=np.zeros_like(self.shifts))
-        return margins_of(plain._scores([known[k] for k in parents], groups), favored)
+        scores = plain._scores([known[k] for k in parents], groups)
+        if self.label_shifts.size:
+            scores += self.label_shifts[groups]
+        return margins_of(scores, favored)
 
     def _moved(self, margins: np.ndarray, groups: np.ndarray) -> np.ndarray:
         if self.evening is not None:
