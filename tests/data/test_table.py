@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.data import Table, conform, fresh_identifiers
+from fairsynth.data.canonical import from_single
 from fairsynth.errors import DataError, SchemaError, SettingsError
+from fairsynth.fairness import Fairness
+from fairsynth.generators.audited_trees import AuditedTrees
 
 N = 60
 
@@ -289,3 +292,40 @@ def test_conform_brings_numbers_to_range_and_precision() -> None:
 
 def test_repr() -> None:
     assert repr(table()) == "Table(60 rows, 7 columns, target='paid', sensitive=['race', 'sex'])"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    places=st.integers(0, 4), whole=st.lists(st.integers(-99_999, 99_999), min_size=40, max_size=60),
+)  # fmt: skip
+def test_decimals_in_32_bits_are_the_numbers_that_are_meant(places: int, whole: list[int]) -> None:
+    """A real 0.1 of 32 bits and one drawn on the grid of decimals are one number, and it goes back as it came."""
+    meant = np.array(whole) / 10**places
+    single = pl.Series("x", meant.astype(np.float32))
+    found = from_single(single)
+    assert np.array_equal(found.to_numpy(), meant)
+    assert found.cast(pl.Float32).equals(single)
+
+
+def test_other_numbers_of_32_bits_stay_what_they_are() -> None:
+    rng = np.random.default_rng(0)
+    odd = [16_777_216.0, 2e7, 3.4e38, 1e-40, 1_234_567.75, 0.0, -0.0, np.nan, np.inf, -np.inf]
+    values = pl.Series("x", np.r_[odd, rng.normal(size=5000), 1e9 * rng.normal(size=500)].astype(np.float32))
+    found = from_single(values)
+    assert np.array_equal(found.cast(pl.Float32).to_numpy(), values.to_numpy(), equal_nan=True)
+    assert np.array_equal(found.is_nan(), values.is_nan())
+
+
+def test_drawn_rows_lie_among_the_real_ones_of_32_bits() -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({
+        "grade": pl.Series(np.round(rng.normal(3, 0.4, 600), 1).astype(np.float32)),
+        "sex": rng.integers(0, 2, 600).astype(str), "good": np.array(["no", "yes"])[rng.integers(0, 2, 600)],
+    })  # fmt: skip
+    table = Table(frame, target="good", favorable="yes", sensitive="sex")
+    model = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(table)
+    drawn = model.sample_table(600, seed=0)
+    assert set(drawn.frame["grade"]) <= set(np.round(np.arange(0, 60) / 10, 1))
+    assert len(set(drawn.frame["grade"]) & set(table.frame["grade"])) > 15
+    assert drawn.native()["grade"].dtype == pl.Float32
+    assert table.align(drawn.native()).frame["grade"].equals(drawn.frame["grade"])

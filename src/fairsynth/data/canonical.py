@@ -277,7 +277,9 @@ def too_large(values: pl.Series) -> DataError:
 
 def _read_floats(values: pl.Series, column: Column) -> tuple[pl.Series, list[str]]:
     dtype = values.dtype
-    if dtype.is_numeric() or dtype == pl.Boolean:
+    if dtype == pl.Float32:
+        numbers = from_single(values)
+    elif dtype.is_numeric() or dtype == pl.Boolean:
         numbers = values.cast(pl.Float64)
     elif dtype == pl.String or isinstance(dtype, pl.Enum):
         texts = values.cast(pl.String).str.strip_chars()
@@ -289,6 +291,20 @@ def _read_floats(values: pl.Series, column: Column) -> tuple[pl.Series, list[str
     numbers = numbers.fill_nan(None)
     check_finite(numbers)
     return numbers, []
+
+
+def from_single(values: pl.Series) -> pl.Series:
+    """Return numbers of 32 bits as the doubles that are meant.
+
+    0.1 in 32 bits is the double 0.10000000149. Rows read from such a column and rows drawn on its grid of decimals
+    would differ in every one; so a number becomes the double of its first seven digits, if these are the same
+    number in 32 bits.
+    """
+    double = values.cast(pl.Float64)
+    frame = pl.DataFrame({"single": values, "double": double})
+    meant = pl.col("double").round_sig_figs(7)
+    same = (meant.cast(pl.Float32) == pl.col("single")) & (pl.col("double") != pl.col("double").round(0))
+    return frame.select(pl.when(same).then(meant).otherwise(pl.col("double")).alias(values.name)).to_series()
 
 
 def check_finite(values: pl.Series) -> None:

@@ -444,7 +444,7 @@ class _Inference:
         if kind == "integer":
             low, high = private_range(canonical)
             return {"minimum": int(low), "maximum": int(high)}
-        decimals = decimals_of(canonical, single=values.dtype == pl.Float32)
+        decimals = decimals_of(canonical)
         low, high = private_range(canonical, step=None if decimals is None else 10.0**-decimals)
         return {"minimum": low, "maximum": high, "decimals": decimals}
 

@@ -63,16 +63,12 @@ def unit_of(moments: pl.Series) -> str:
     return next(unit for unit, length in MICROSECONDS.items() if (ticks % length == 0).all())
 
 
-def decimals_of(values: pl.Series, *, single: bool) -> int | None:
+def decimals_of(values: pl.Series) -> int | None:
     """Return how many decimal places the values have, None if more than six."""
     present = values.drop_nulls()
     for places in range(MAX_DECIMALS + 1):
         for part in (present.head(1000), present):
-            rounded = part.round(places)
-            if single:
-                # 0.1 in 32 bits is another double than 0.1.
-                rounded = rounded.cast(pl.Float32).cast(pl.Float64)
-            if not (rounded == part).all():
+            if not (part.round(places) == part).all():
                 break
         else:
             return places
