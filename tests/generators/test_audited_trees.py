@@ -281,6 +281,27 @@ def test_a_file_that_does_not_fit_is_refused(
         load_generator(bad)
 
 
+def test_trees_that_use_all_their_layers_can_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer for each attribute comes after the most that a tree grows by: such files were refused."""
+    monkeypatch.setattr("fairsynth.trees.layered.MAX_LAYERS", 1)
+    rng = np.random.default_rng(0)
+    n = 3000
+    sex, race = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    x = rng.normal(size=n)
+    frame = pl.DataFrame({
+        "x": x, "y": 2 * x + 0.7 * sex + 0.7 * race + rng.normal(size=n), "sex": sex.astype(str),
+        "race": race.astype(str), "good": x + sex + rng.normal(size=n) > 0,
+    })  # fmt: skip
+    table = Table(frame, target="good", sensitive=["sex", "race"])
+    made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0, directions=0).fit(table)
+    assert max(len(own.tree.layers) for own in made.trees_.values()) == 1 + 2
+    path = tmp_path / "deep.fairsynth"
+    made.save(path)
+    assert load_generator(path).sample_table(300, seed=1).frame.equals(made.sample_table(300, seed=1).frame)
+
+
 def test_a_student_needs_the_file_alone_and_keeps_what_it_does(
     proxies: tuple[Table, Table], parity: AuditedTrees, file: Path
 ) -> None:

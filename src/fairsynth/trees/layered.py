@@ -91,7 +91,8 @@ class LayeredTree:
             nodes = int(table.max()) + 1
             if nodes > MAX_LEAVES:
                 raise ValueError(f"a tree has more than {MAX_LEAVES:,} nodes")
-        if nodes != self.n_leaves or len(self.layers) > MAX_LAYERS + 1:
+        # Besides the layers that it grows by, a tree has a first one, and may ask any parent once more in the end.
+        if nodes != self.n_leaves or len(self.layers) > MAX_LAYERS + 1 + len(sizes):
             raise ValueError("the leaves of a tree do not fit its layers")
 
 
