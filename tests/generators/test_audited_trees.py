@@ -281,6 +281,35 @@ def test_a_file_that_does_not_fit_is_refused(
         load_generator(bad)
 
 
+def in_order(n: int = 3000) -> pl.DataFrame:
+    """Return people of one group after those of the other, whose labels differ much."""
+    rng = np.random.default_rng(0)
+    second = np.arange(n) >= n // 2
+    x = rng.normal(size=n)
+    score = x + np.where(second, 1.2, -1.2) + rng.logistic(size=n)
+    return pl.DataFrame({
+        "x": x, "z": rng.normal(size=n), "sex": np.where(second, "b", "a"),
+        "grade": np.array(["low", "middle", "high"])[np.digitize(score, [-1, 1])], "good": score > 0,
+    })  # fmt: skip
+
+
+def test_the_order_of_a_file_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laws are told by some of the rows: by the first ones alone, a sorted file had no second group."""
+    monkeypatch.setattr("fairsynth.generators.fair_trees.PROBE_ROWS", 1000)
+    monkeypatch.setattr("fairsynth.generators.tree_label.PARITY_ROWS", 1000)
+    frame = in_order()
+    table = Table(frame.drop("grade"), target="good", favorable=True, sensitive="sex")
+    law = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(table).label_law_
+    real = [table.favorable()[table.groups().codes == k].mean() for k in (0, 1)]
+    assert (law[1] / law.sum(0)).tolist() == pytest.approx(real, abs=0.04)
+
+    graded = Table(frame.drop("good"), target="grade", sensitive="sex")
+    drawn = AuditedTrees(seed=0).fit(graded).sample_table(20_000, seed=0)
+    labels, groups = drawn.target_codes(), drawn.groups().codes
+    shares = [np.bincount(labels[groups == k], minlength=3) / (groups == k).sum() for k in (0, 1)]
+    assert shares[0].tolist() == pytest.approx(shares[1].tolist(), abs=0.04)
+
+
 def test_trees_that_use_all_their_layers_can_be_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

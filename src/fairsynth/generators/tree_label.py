@@ -482,7 +482,7 @@ def _parity_of_all(
     label: TreeLabel, of_rows: list[np.ndarray], groups: np.ndarray, n_groups: int, parents: tuple[int, ...]
 ) -> np.ndarray:
     """Return what to add to the scores of every label so that its expected share is alike in all groups."""
-    some = slice(0, PARITY_ROWS)
+    some = np.random.default_rng(0).permutation(len(groups))[:PARITY_ROWS]
     known, own = [line[some] for line in of_rows], groups[some]
     counts = np.maximum(np.bincount(own, minlength=n_groups), 1)
     shifts = np.zeros((n_groups, len(label.favored)))
