@@ -132,8 +132,7 @@ class Auditors:
         Parameters
         ----------
         drawn : Table
-            Drawn rows, which nobody has learned from: how sure models are is told by these. Of real people models of
-            drawn rows are surer than of new ones, since the rows were drawn from what was learned of them.
+            Rows that neither kind of model has learned from: how sure models are is told by these.
         """
         people, strangers = as_numbers(self.frame, self.names), as_numbers(drawn.frame, self.names)
         part = np.arange(len(people)) % FOLDS
