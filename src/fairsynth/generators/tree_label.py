@@ -147,8 +147,7 @@ class TreeLabel:
     def margins(self, known: list[np.ndarray], groups: np.ndarray, parents: tuple[int, ...]) -> np.ndarray:
         """Return the log odds of a favorable label of every row before anything is moved, float64 ``(n,)``."""
         favored = np.array([False, True]) if self.kind == "favorable" else self.favored
-        plain = replace(self, evening=None, shifts=np.zeros_like(self.shifts))
-        scores = plain._scores([known[k] for k in parents], groups)
+        scores = replace(self, evening=None)._scores([known[k] for k in parents], groups)
         if self.label_shifts.size:
             scores += self.label_shifts[groups]
         return margins_of(scores, favored)
