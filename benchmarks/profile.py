@@ -54,8 +54,9 @@ def _stream(rows: int, lines: int) -> None:
 
 
 def _sample(model: Any, lines: int) -> None:
-    from fairsynth.data.encoding import LevelStates, NumberStates
     from fairsynth.data.io import TableWriter
+    from fairsynth.data.level_states import LevelStates
+    from fairsynth.data.number_states import NumberStates
     from fairsynth.generators.base import BLOCK_ROWS, Request
     from fairsynth.generators.tree_label import TreeLabel
     from fairsynth.trees.lookup import ColumnLookup

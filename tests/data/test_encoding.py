@@ -14,15 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import mixed_frame
 
-from fairsynth.data.encoding import (
-    MAX_LEVELS,
-    SHARED_LEVEL_STATES,
-    LevelStates,
-    NumberStates,
-    TableEncoder,
-    grid_step,
-)
+from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
+from fairsynth.data.level_states import MAX_LEVELS, SHARED_LEVEL_STATES, LevelStates
+from fairsynth.data.number_states import NumberStates, grid_step
 from fairsynth.data.schema import MICROSECONDS, Column
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -99,6 +94,8 @@ def number_columns(draw: st.DrawFn) -> tuple[pl.Series, dict[str, Any]]:
     }[shape]()
     kind = draw(st.sampled_from(["continuous", "decimals", "integer", "datetime"]))
     size = 10.0 ** draw(st.integers(-3, 5))
+    if draw(st.booleans()):  # most people say round numbers
+        base = np.where(rng.random(N) < 0.7, np.round(base, draw(st.integers(-1, 2))), base)
     if kind == "datetime":
         unit = draw(st.sampled_from(sorted(MICROSECONDS)))
         # Spread over at most some 70 years, as moments in tables are.

@@ -18,7 +18,8 @@ from scipy.stats import chi2
 from toys import mixed_table, small_table
 
 from fairsynth import bundle
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, CapabilityError, DataError, SchemaError, SettingsError
 from fairsynth.fairness import Fairness

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.nn.curves import COSINES, curves
 from fairsynth.nn.decoders import AutoregressiveDecoder
 from fairsynth.nn.training import build

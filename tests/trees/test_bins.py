@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.trees.bins import (
     LEVEL_BINS,
     LONE_LEVELS,

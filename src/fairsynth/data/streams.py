@@ -30,7 +30,9 @@ from fairsynth.progress import Progress, Step
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-    from fairsynth.data.encoding import LevelStates, NumberStates, TableEncoder
+    from fairsynth.data.encoding import TableEncoder
+    from fairsynth.data.level_states import LevelStates
+    from fairsynth.data.number_states import NumberStates
 
 #: Rows of the sample.
 SAMPLE_ROWS = 300_000

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from fairsynth.data.encoding import NumberStates, TableEncoder
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.number_states import NumberStates
 
 #: Quantiles are kept this far from 0 and 1: beyond four deviations there is nothing to learn.
 _EDGE = 3e-5

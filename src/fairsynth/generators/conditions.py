@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import level_text
-from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, grid_step
+from fairsynth.data.level_states import MAX_LEVELS, LevelStates
+from fairsynth.data.number_states import NumberStates, grid_step
 from fairsynth.data.schema import Schema
 from fairsynth.errors import CapabilityError, DataError
 

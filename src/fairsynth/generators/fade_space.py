@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairsynth.data.encoding import NumberStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.data.vectors import VectorEncoder
 from fairsynth.generators.fairvae import FairVAE, Network, Training
 from fairsynth.generators.latent_rows import Groups, Layout

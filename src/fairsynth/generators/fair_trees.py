@@ -391,7 +391,8 @@ class FairTrees(Generator):
 
 FROM_DATA = (
     {
-        "what": "columns: values shared by at least 5 rows, quantiles averaged over 5 neighbouring values",
+        "what": "columns: values shared by at least 5 rows, quantiles averaged over 5 neighbouring values, "
+        "and how round the numbers between them are",
         "where": "documents/columns.json",
     },
     {"what": "names of the joint groups that were seen, and which have fewer than 30 rows",

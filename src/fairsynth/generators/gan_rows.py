@@ -9,7 +9,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
-from fairsynth.data.encoding import NumberStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.data.table import JOINT
 from fairsynth.data.vectors import Block, VectorEncoder
 from fairsynth.generators import latent_rows

@@ -17,7 +17,9 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from fairsynth.data.encoding import MAX_LEVELS, LevelStates, NumberStates, TableEncoder
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.level_states import MAX_LEVELS, LevelStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.data.schema import MISSING_LEVEL
 from fairsynth.errors import CapabilityError, DataError
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact

@@ -13,14 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fairsynth.data.encoding import (
-    MAX_LEVELS,
-    LevelStates,
-    NumberStates,
-    TableEncoder,
-    _in_steps_from,
-    grid_step,
-)
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.level_states import MAX_LEVELS, LevelStates
+from fairsynth.data.number_states import NumberStates, grid_step, in_steps_from
 from fairsynth.data.schema import Column, Schema
 from fairsynth.generators.latent_rows import Layout
 
@@ -73,7 +68,7 @@ def _number_states(column: Column, bins: int) -> NumberStates:
     if step and last - first < bins:
         edges = first - 0.5 + np.arange(int(last - first) + 2)
         return NumberStates(edges=tuple(edges.tolist()), **told)
-    cuts = _in_steps_from(column.edges or (), step)
+    cuts = in_steps_from(column.edges or (), step)
     ends = (first - 0.5, last + 0.5) if step else (first, last)
     edges = np.linspace(*ends, bins + 1)
     if step:

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.evening import Evening, faded, margins_of

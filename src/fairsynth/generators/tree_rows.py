@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fairsynth.data.encoding import NumberStates
+from fairsynth.data.number_states import NumberStates
 from fairsynth.generators.latent_rows import Layout
 from fairsynth.trees.bins import Bins, learn_bins
 from fairsynth.trees.directions import Directions, learn_directions

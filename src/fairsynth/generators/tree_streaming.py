@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairsynth.cores import cores, in_order
-from fairsynth.data.encoding import LevelStates, TableEncoder, levels_by_frequency
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.level_states import LevelStates, levels_by_frequency
 from fairsynth.data.streams import Batch, StreamedTable
 from fairsynth.errors import DataError
 from fairsynth.generators.latent_rows import Layout

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 
 #: Cosines a column.
 COSINES = 8

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairsynth.data.encoding import LevelStates, NumberStates
+from fairsynth.data.level_states import LevelStates
+from fairsynth.data.number_states import NumberStates
 
 #: Bins of a number, and of a categorical column; missing has one of its own.
 NUMBER_BINS = 32

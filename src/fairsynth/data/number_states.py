@@ -1,0 +1,347 @@
+"""States of a column of numbers or moments: values that many rows share, and intervals to draw a number in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsynth.data.frames import batch_column
+from fairsynth.data.level_states import masked, with_missing
+from fairsynth.data.roundness import Roundness, learn_roundness
+from fairsynth.data.schema import MICROSECONDS, Column
+from fairsynth.errors import DataError
+
+#: A number is a state of its own only if at least this many rows share it.
+MIN_SHARED = 5
+#: Columns with at most this many distinct numbers keep every shared one as a state.
+FEW_NUMBERS = 128
+#: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on).
+ATOM_SHARE = 0.005
+#: Rows that an interval should hold at least.
+ROWS_PER_INTERVAL = 20
+#: Grid points of a number whose states are looked up, where that many rows come at a time.
+GRID_POINTS = 20_000
+#: Beyond this a float no longer holds every integer.
+_EXACT = 2.0**53
+
+
+class NumberStates(BaseModel):
+    """States of a continuous, integer or datetime column: atoms, then intervals, then missing.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    step : float
+        Grid of the values: 1 for integers, 0.01 for two decimals, microseconds for moments; 0 for none.
+    atoms : tuple of float
+        Values that are states, ascending, in steps (or as they are if `step` is 0).
+    edges : tuple of float
+        Ends of the intervals, ascending, in steps; half-way between grid points.
+    missing : bool
+        Whether the last state is "missing".
+    roundness : Roundness or None
+        How round the values inside the intervals are; None for columns that are no rounder than chance makes them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["numbers"] = "numbers"
+    name: str
+    step: float = Field(ge=0)
+    atoms: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    missing: bool
+    roundness: Roundness | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> NumberStates:
+        for what in (self.atoms, self.edges):
+            if not np.isfinite(what).all() or (np.diff(what) <= 0).any():
+                raise ValueError(f"column {self.name!r}: atoms and edges must be finite and ascend")
+        if not self.atoms and len(self.edges) < 2:
+            raise ValueError(f"column {self.name!r}: there is neither an atom nor an interval")
+        if self.roundness is not None and (not self.step or len(self.roundness.shares) != self.n_intervals):
+            raise ValueError(f"column {self.name!r}: how round its numbers are does not fit its intervals")
+        return self
+
+    def fits(self, column: Column) -> bool:
+        """Whether these are states of the column, and none of them leaves its remembered range."""
+        if column.kind not in ("continuous", "integer", "datetime") or self.step != grid_step(column):
+            return False
+        low, high = self._in_steps(np.array(column.bounds)) + np.array([-0.5, 0.5]) * bool(self.step)
+        values = (*self.atoms, *self.edges)
+        return self.missing >= column.has_missing and low <= min(values) and max(values) <= high
+
+    @property
+    def n_intervals(self) -> int:
+        """Number of intervals."""
+        return max(len(self.edges) - 1, 0)
+
+    @property
+    def size(self) -> int:
+        """Number of states."""
+        return len(self.atoms) + self.n_intervals + self.missing
+
+    @cached_property
+    def _low(self) -> np.ndarray:
+        """First value of each state, in steps."""
+        low = np.concatenate([self.atoms, self.edges[:-1] if self.n_intervals else (), [0.0] * self.missing])
+        return np.ceil(low) if self.step else low
+
+    @cached_property
+    def _span(self) -> np.ndarray:
+        """Grid points in each state, atoms inside an interval included; without a grid, its length."""
+        ends = np.diff(self.edges) if self.n_intervals else np.zeros(0)
+        if self.step and self.n_intervals:
+            ends = np.maximum(np.floor(self.edges[1:]) - np.ceil(self.edges[:-1]) + 1, 1)
+        point = 1.0 if self.step else 0.0
+        return np.concatenate([np.full(len(self.atoms), point), ends, np.full(int(self.missing), point)])
+
+    @cached_property
+    def _atoms_inside(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Say which grid points of the intervals are atoms, so that a draw can step over them.
+
+        Returns
+        -------
+        count : np.ndarray
+            Atoms inside each state, ``(size,)``.
+        first : np.ndarray
+            Place of each state's first atom in `keys`.
+        keys : np.ndarray
+            Ascending: state times `_far`, plus the atom's place among the points that are no atoms.
+        """
+        atoms, low = np.asarray(self.atoms), self._low
+        count, keys = np.zeros(self.size, dtype=np.int64), []
+        if self.step and self.size * self._far < 2**63:
+            for state in range(len(atoms), len(atoms) + self.n_intervals):
+                start = np.searchsorted(atoms, low[state])
+                stop = np.searchsorted(atoms, low[state] + self._span[state])
+                if stop - start < self._span[state]:
+                    count[state] = stop - start
+                    places = atoms[start:stop] - low[state] - np.arange(stop - start)
+                    keys.append(state * self._far + places.astype(np.int64))
+        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+        exact = np.float64 if self.size * self._far <= _EXACT else np.int64
+        return count, first, np.concatenate(keys).astype(exact) if keys else np.zeros(0)
+
+    @cached_property
+    def _far(self) -> int:
+        """A power of two further apart than any two values inside one state."""
+        return 1 << int(self._span.max()).bit_length()
+
+    def _in_steps(self, values: np.ndarray) -> np.ndarray:
+        return np.round(values / self.step) if self.step else values
+
+    def states_of(self, values: np.ndarray) -> np.ndarray:
+        """Return the state of finite numbers ``(n,)``; values outside the range go to the nearest interval."""
+        grid = self._in_steps(values)
+        first, table = self._of_grid
+        if len(table) and len(grid) > len(table):
+            return table.take(np.clip(grid - first, 0, len(table) - 1).astype(np.int64))
+        return self._states_of_grid(grid)
+
+    @cached_property
+    def _of_grid(self) -> tuple[float, np.ndarray]:
+        """The state of every grid point from one below the lowest that is told apart to one above; empty if many."""
+        values = np.concatenate([self.atoms, self.edges])
+        first, last = np.floor(values.min()) - 1, np.ceil(values.max()) + 1
+        if not self.step or last - first >= GRID_POINTS:
+            return 0.0, np.zeros(0, dtype=np.int32)
+        return float(first), self._states_of_grid(np.arange(first, last + 1))
+
+    def _states_of_grid(self, grid: np.ndarray) -> np.ndarray:
+        atoms, edges = np.asarray(self.atoms), np.asarray(self.edges)
+        interval = np.zeros(len(grid), dtype=np.int64)
+        if self.n_intervals:
+            interval = np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, self.n_intervals - 1) + len(
+                atoms
+            )
+        if not len(atoms):
+            return interval.astype(np.int32)
+        at = np.clip(np.searchsorted(atoms, grid), 0, len(atoms) - 1)
+        if not self.n_intervals:  # every value is an atom: an unknown one counts as its neighbour
+            before = np.clip(at - 1, 0, len(atoms) - 1)
+            nearer = np.abs(atoms[before] - grid) < np.abs(atoms[at] - grid)
+            return np.where(nearer, before, at).astype(np.int32)
+        return np.where(atoms[at] == grid, at, interval).astype(np.int32)
+
+    def encode(self, values: pl.Series) -> np.ndarray:
+        """Return the state of every value, int32 ``(n,)``."""
+        numbers = _as_numbers(values)
+        gone = values.is_null().to_numpy()
+        if gone.any() and not self.missing:
+            raise DataError(
+                f"column {self.name!r}: row {int(np.argmax(gone))} is missing, and no row was when it was learned."
+            )
+        states = self.states_of(np.where(gone, self._low[0] * (self.step or 1.0), numbers))
+        return np.where(gone, np.int32(self.size - 1), states) if gone.any() else states
+
+    def _inside(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw how far from the first value of its interval each number lies, in steps, float64 ``(n,)``."""
+        inside, first, keys = self._atoms_inside
+        draws = rng.random(len(states))
+        draws *= (self._span - inside).take(states)
+        if not self.step:
+            return draws
+        np.floor(draws, out=draws)
+        if len(keys):  # a value that is a state of its own is not drawn as part of an interval
+            places = states.astype(keys.dtype) * self._far + draws.astype(keys.dtype)
+            draws += np.searchsorted(keys, places, side="right") - first.take(states)
+        return draws
+
+    def _make_round(
+        self,
+        values: np.ndarray,
+        states: np.ndarray,
+        rows: np.ndarray,
+        roundness: Roundness,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Draw the numbers of rows ``(m,)`` as round as they are in their intervals; return which rows are left."""
+        known = states[rows] < len(self.atoms) + self.n_intervals
+        own = states[rows[known]]
+        low = self._low.take(own)
+        high = low + self._span.take(own) - 1
+        drawn, found = roundness.draw(own - len(self.atoms), low, high, np.asarray(self.atoms), rng)
+        values[rows[known][found]] = drawn[found]
+        known[known] = found
+        return rows[~known]
+
+    def _values(
+        self, states: np.ndarray, rng: np.random.Generator, column: Column
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a number for every state, drawn inside its interval, and which are missing.
+
+        Floats; or int64, microseconds for moments.
+        """
+        values = self._low.take(states)
+        if self.n_intervals:
+            # What is a state of its own needs no chance: in many columns that is nearly every row.
+            rows = np.flatnonzero(states >= len(self.atoms)) if self.atoms else slice(None)
+            if self.roundness is not None:
+                rows = self._make_round(values, states, np.arange(len(states))[rows], self.roundness, rng)
+            values[rows] += self._inside(states[rows], rng)
+        gone = states == self.size - 1 if self.missing else None
+        if column.kind == "continuous":
+            if self.step:
+                # Dividing by a power of ten gives the double nearest to the decimal; multiplying does not.
+                per_unit = round(1 / self.step)
+                values /= per_unit
+            return values, gone
+        if column.kind == "integer" and abs(values).max(initial=0) >= _EXACT:
+            values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
+            counts = np.clip(values.astype(np.int64), _whole(column.minimum), _whole(column.maximum))
+        else:
+            counts = values.astype(np.int64)
+        if column.kind == "datetime":
+            counts *= np.int64(self.step)
+        return counts, gone
+
+    def decode(self, states: np.ndarray, rng: np.random.Generator, column: Column) -> pl.Series:
+        """Return canonical values of the states ``(n,)``, drawn inside their intervals."""
+        values, gone = self._values(states, rng, column)
+        series = pl.Series(self.name, values)
+        return with_missing(series.cast(pl.Datetime("us")) if column.kind == "datetime" else series, gone)
+
+    def decode_arrow(
+        self, states: np.ndarray, rng: np.random.Generator, column: Column, kind: pa.DataType
+    ) -> pa.Array:
+        """Return the values of the states ``(n,)`` as an array of a batch; the same as by `decode`."""
+        plain = {"continuous": pa.float64(), "integer": pa.int64()}.get(column.kind)
+        if kind != plain or column.missing_marker is not None:
+            return batch_column(self.decode(states, rng, column), column, kind)
+        return masked(*self._values(states, rng, column))
+
+    def places(self) -> np.ndarray:
+        """Return where each state stands in the order of values, from 0 to 1; NaN for missing, ``(size,)``."""
+        middle = (self._low + self._span / 2)[: self.size - self.missing]
+        places = np.full(self.size, np.nan)
+        places[np.argsort(middle, kind="stable")] = (np.arange(len(middle)) + 0.5) / len(middle)
+        return places
+
+    def band_of_states(self, column: Column) -> np.ndarray:
+        """Return the group (band between the stated edges; one past the last if missing) of each state."""
+        edges = in_steps_from(column.edges or (), self.step)
+        middle = self._low + (self._span - (1 if self.step else 0)) / 2
+        bands = np.searchsorted(edges, middle, side="right")
+        if self.missing:
+            bands[-1] = len(edges) + 1
+        return bands
+
+
+def grid_step(column: Column) -> float:
+    """Return the distance of neighbouring values that the column can take; 0 for none."""
+    if column.kind == "integer":
+        return 1.0
+    if column.kind == "datetime":
+        return float(MICROSECONDS[column.unit or "microsecond"])
+    return 0.0 if column.decimals is None else 10.0**-column.decimals
+
+
+def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:
+    """Learn the states of a column from its values ``(n,)``, with so many intervals at most."""
+    step = grid_step(column)
+    missing = column.has_missing or values.null_count() > 0
+    low, high = column.bounds
+    # What lies beyond the remembered range counts as its end: a single person's extreme is not kept.
+    numbers = np.clip(_as_numbers(values.drop_nulls()), low, high)
+    grid = np.round(numbers / step) if step else numbers
+    first, last = (np.round(low / step), np.round(high / step)) if step else (low, high)
+    distinct, counts = np.unique(grid, return_counts=True)
+    few = len(distinct) <= FEW_NUMBERS
+    atoms = distinct[counts >= (MIN_SHARED if few else max(20.0, ATOM_SHARE * len(grid)))]
+    rest = grid[~np.isin(grid, atoms)]
+    if first == last:
+        return NumberStates(name=column.name, step=step, atoms=(float(first),), edges=(), missing=missing)
+    if not len(rest) and len(atoms):
+        return NumberStates(name=column.name, step=step, atoms=tuple(atoms.tolist()), missing=missing)
+    edges = _smoothed_quantiles(rest, int(np.clip(len(rest) // ROWS_PER_INTERVAL, 1, max_intervals)))
+    if step:
+        edges = np.floor(edges) + 0.5
+        ends = (first - 0.5, last + 0.5)
+        cuts = in_steps_from(column.edges or (), step) - 0.5
+    else:
+        ends, cuts = (first, last), np.asarray(column.edges or ())
+    inner = np.concatenate([edges[1:-1], cuts])
+    inner = inner[(inner > ends[0]) & (inner < ends[1])]
+    # Groups may be asked for inside the interval of an atom-only column; the cuts make that possible.
+    edges = np.unique(np.concatenate([[ends[0]], inner, [ends[1]]]))
+    return NumberStates(
+        name=column.name, step=step, atoms=tuple(atoms.tolist()), edges=tuple(edges.tolist()), missing=missing,
+        roundness=learn_roundness(column, rest, edges, atoms) if step else None,
+    )  # fmt: skip
+
+
+def in_steps_from(edges: Sequence[float], step: float) -> np.ndarray:
+    """Return the first grid point at or above each edge, in steps; without a grid, the edges."""
+    cuts = np.asarray(edges, dtype=np.float64)
+    if not step:
+        return cuts
+    first = np.ceil(cuts / step - 1e-6)
+    # 0.3 / 0.1 is less than 3: what counts is where the value itself lies, as it is decoded.
+    values = first / round(1 / step) if step < 1 else first * step
+    return first + (values < cuts)
+
+
+def _smoothed_quantiles(values: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count + 1`` quantiles, each the mean over `MIN_SHARED` neighbouring order statistics."""
+    ordered = np.sort(values)
+    at = np.linspace(0, len(ordered) - 1, count + 1).round().astype(int)
+    window = np.arange(MIN_SHARED) - MIN_SHARED // 2
+    return np.unique(ordered[np.clip(at[:, None] + window, 0, len(ordered) - 1)].mean(axis=1))
+
+
+def _whole(bound: object) -> int:
+    return int(bound)  # type: ignore[call-overload]
+
+
+def _as_numbers(values: pl.Series) -> np.ndarray:
+    physical = values.to_physical() if values.dtype.is_temporal() else values
+    return physical.cast(pl.Float64).fill_null(np.nan).to_numpy()

@@ -1,0 +1,225 @@
+"""How round numbers are: what share of the values in an interval are tens, hundreds or full hours.
+
+People say 250 and 1,200, and a form that allows for cents mostly holds whole amounts. A number drawn evenly inside
+its interval is 247.31 then, which a look at the rows tells from a real one, and so does every classifier. So each
+interval remembers how its values spread over nested grids: 1, 5, 10, 50, 100, … steps, or seconds, minutes, hours and
+days. Columns whose values lie on these grids no more often than by chance remember nothing. Ours.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+from scipy.stats import chi2
+
+from fairsynth.data.schema import MICROSECONDS, Column
+
+#: Rows that have to share a grid within an interval for it to be told; else the whole column says how round it is.
+MIN_SHARED = 5
+#: Rows that the whole column counts as within an interval.
+BACKING = 2.0
+#: A column is round only if chance makes it so less often than this, and so large a part of its values is affected.
+CHANCE = 1e-4
+LEAST = 0.02
+#: Beyond this a float no longer holds every integer.
+EXACT = 2.0**53
+#: How often a number that is a state of its own is drawn again.
+TRIES = 30
+
+
+class Roundness(BaseModel):
+    """How the values of each interval spread over nested grids.
+
+    Attributes
+    ----------
+    grids : tuple of int
+        Distances of the coarser grids in steps, ascending; each divides the next. The finest one, every step, is
+        not named.
+    shares : tuple of tuple of float
+        For each interval the share of values on each grid, the finest first, that are on none coarser.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grids: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Roundness:
+        whole = (1, *self.grids)
+        if not self.grids or self.grids[-1] >= EXACT:
+            raise ValueError("roundness needs grids of less than 2**53 steps")
+        if any(fine >= coarse or coarse % fine for fine, coarse in pairwise(whole)):
+            raise ValueError("each grid of round numbers must be a multiple of the one before it")
+        if any(len(line) != len(whole) for line in self.shares):
+            raise ValueError("each interval needs a share for every grid")
+        table = np.asarray(self.shares)
+        if not np.isfinite(table).all() or (table < 0).any() or (np.abs(table.sum(1) - 1) > 1e-6).any():
+            raise ValueError("the shares of an interval must be from 0 up and sum to 1")
+        return self
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        return np.cumsum(np.asarray(self.shares), axis=1)[:, :-1]
+
+    def draw(
+        self,
+        interval: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        atoms: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw a number inside the interval of each row.
+
+        Parameters
+        ----------
+        interval : np.ndarray
+            Integers ``(n,)``.
+        low, high : np.ndarray
+            First and last value of each of these intervals in steps, whole numbers as float64 ``(n,)``.
+        atoms : np.ndarray
+            Values that are states of their own, ascending; they are not drawn.
+        rng : np.random.Generator
+            Where chance comes from.
+
+        Returns
+        -------
+        values : np.ndarray
+            In steps, float64 ``(n,)``.
+        found : np.ndarray
+            Whether there is such a value, bool ``(n,)``: an interval may have none that is as round as was drawn.
+        """
+        grid = (self._cumulative.take(interval, axis=0) <= rng.random(len(interval))[:, None]).sum(1)
+        values, found = np.zeros(len(interval)), np.zeros(len(interval), dtype=bool)
+        left = np.arange(len(interval))
+        for _ in range(TRIES):
+            drawn, there = self._on(grid[left], low[left], high[left], rng.random(len(left)))
+            taken = np.isin(drawn, atoms) if len(atoms) else np.zeros(len(left), dtype=bool)
+            values[left], found[left] = drawn, there & ~taken
+            left = left[there & taken]
+            if not len(left):
+                break
+        return values, found
+
+    def _on(
+        self, grid: np.ndarray, low: np.ndarray, high: np.ndarray, chance: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a number that is on each grid and on none coarser, and whether there is one."""
+        values, there = np.zeros(len(grid)), np.zeros(len(grid), dtype=bool)
+        whole = (1, *self.grids)
+        for k, step in enumerate(whole):
+            own = np.flatnonzero(grid == k)
+            if not len(own):
+                continue
+            first, last = np.ceil(low[own] / step), np.floor(high[own] / step)
+            times = whole[k + 1] // step if k + 1 < len(whole) else 0
+            before = _not_divided(first - 1, times)
+            count = _not_divided(last, times) - before
+            rank = before + 1 + np.minimum(np.floor(chance[own] * count), count - 1)
+            # The n-th whole number that `times` does not divide.
+            values[own] = (rank + np.floor((rank - 1) / (times - 1)) if times else rank) * step
+            there[own] = count > 0
+        return values, there
+
+
+def _not_divided(last: np.ndarray, times: int) -> np.ndarray:
+    """Return how many whole numbers up to the last one (less those up to 0) are no multiples; of all, if it is 0."""
+    return last - np.floor(last / times) if times else last
+
+
+def grids_of(column: Column, furthest: float) -> tuple[int, ...]:
+    """Return the grids on which values of a column may be round, in its steps, up to the furthest value."""
+    if column.kind == "datetime":
+        step = MICROSECONDS[column.unit or "microsecond"]
+        grids = sorted(size // step for size in MICROSECONDS.values() if size > step)
+    else:
+        grids = [size * 10**power for power in range(16) for size in (5, 10)]
+    return tuple(grid for grid in grids if grid <= min(furthest, EXACT / 2))
+
+
+def learn_roundness(
+    column: Column, values: np.ndarray, edges: np.ndarray, atoms: np.ndarray
+) -> Roundness | None:
+    """Learn how round the values inside of intervals are.
+
+    Parameters
+    ----------
+    column : Column
+        Says what grids there are.
+    values : np.ndarray
+        Values that are no states of their own, whole numbers of steps ``(n,)``.
+    edges : np.ndarray
+        Ends of the intervals in steps ``(intervals + 1,)``, none on a whole number.
+    atoms : np.ndarray
+        Values that are states of their own.
+
+    Returns
+    -------
+    Roundness or None
+        None where the column is no rounder than chance makes it. Of a grid that fewer than `MIN_SHARED` rows of an
+        interval are on, only the whole column tells.
+    """
+    furthest = float(np.abs(edges).max())
+    grids = grids_of(column, furthest)
+    if not grids or not len(values) or furthest >= EXACT:
+        return None
+    level = _coarsest(values, grids)
+    most = np.bincount(level, minlength=len(grids) + 1)
+    frequent = np.flatnonzero(most >= MIN_SHARED)
+    grids = grids[: int(frequent.max())] if len(frequent) else ()
+    if not grids:
+        return None
+    n_grids, n_intervals = len(grids) + 1, len(edges) - 1
+    interval = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_intervals - 1)
+    counts = _table(interval, np.minimum(level, len(grids)), n_intervals, n_grids)
+    there = _candidates(grids, edges, atoms)
+    of_interval = counts.sum(1, keepdims=True)
+    even = _shares(there, np.zeros((1, n_grids)))
+    seen, expected = counts.sum(0), (of_interval * even).sum(0)
+    affected = np.abs(seen - expected).sum() / 2 / len(values)
+    some = seen > 0
+    surprise = 2 * float((seen[some] * np.log(seen[some] / np.maximum(expected[some], 1e-9))).sum())
+    if affected < LEAST or chi2.sf(surprise, max(n_grids - 1, 1)) > CHANCE:
+        return None
+    usual = _shares(np.where(there > 0, seen / seen.sum(), 0.0), _shares(there, np.eye(n_grids)[:1]))
+    told = np.where(counts >= MIN_SHARED, counts, 0)
+    # Those who are on no grid that is told of are spread over the others; of a few, only the column says anything.
+    left = of_interval - told.sum(1, keepdims=True)
+    others = np.where(left >= MIN_SHARED, _shares(np.where(told > 0, 0.0, usual), usual), usual)
+    shares = (told + left * others + BACKING * usual) / (of_interval + BACKING)
+    return Roundness(grids=grids, shares=tuple(map(tuple, np.round(shares, 9).tolist())))
+
+
+def _shares(table: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Return each line of a table as shares, or that of another one where nothing is in it."""
+    total = table.sum(1, keepdims=True)
+    return np.where(total > 0, table / np.where(total > 0, total, 1.0), otherwise)
+
+
+def _coarsest(values: np.ndarray, grids: tuple[int, ...]) -> np.ndarray:
+    """Return the place of the coarsest grid that each value is on, 0 for none, int64 ``(n,)``."""
+    level = np.zeros(len(values), dtype=np.int64)
+    for grid in grids:
+        level += np.mod(values, grid) == 0
+    return level
+
+
+def _table(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
+    return np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
+
+
+def _candidates(grids: tuple[int, ...], edges: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    """Count the values of each interval that are on a grid, on none coarser, and no atoms, ``(intervals, grids)``."""
+    whole = np.array([1, *grids], dtype=np.float64)
+    low, high = np.ceil(edges[:-1])[:, None], np.floor(edges[1:])[:, None]
+    on = np.floor(high / whole) - np.ceil(low / whole) + 1
+    on[:, :-1] -= on[:, 1:].copy()
+    inside = atoms[(atoms > edges[0]) & (atoms < edges[-1])]
+    if len(inside):
+        interval = np.searchsorted(edges, inside, side="right") - 1
+        on -= _table(interval, _coarsest(inside, grids), *on.shape)
+    return np.maximum(on, 0.0)
