@@ -168,6 +168,9 @@ def test_constant_features_are_noted() -> None:
         ([1 / 3, 0.5, 0.2], None),
         ([1.000001, 2.5, 3.0], 6),
         ([1e9 + 0.01, 1e9 + 0.02, 2.5], 2),
+        ([0.1 + 0.2, 41.300000000000004, 3 * 0.1], 1),
+        ([1e13 + 0.123, 1e13, 2.5], 3),
+        ([0.3 + 1e-14, 0.2, 0.1], None),
     ],
 )
 def test_decimals(values: list[float], decimals: int | None) -> None:

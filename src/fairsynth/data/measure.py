@@ -13,6 +13,8 @@ from fairsynth.data.schema import MICROSECONDS
 #: How many rows must stand behind a remembered extreme.
 EXTREME_ROWS = 5
 MAX_DECIMALS = 6
+#: Part of a number below which a difference is one of rounding in binary: four units in the last place.
+LAST_BITS = 4 * 2.0**-53
 
 
 def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, float]:
@@ -64,13 +66,23 @@ def unit_of(moments: pl.Series) -> str:
 
 
 def decimals_of(values: pl.Series) -> int | None:
-    """Return how many decimal places the values have, None if more than six."""
+    """Return how many decimal places the values have, None if more than six.
+
+    What adding up decimals leaves in the last bits (41.300000000000004) is no further place.
+    """
     present = values.drop_nulls()
+    parts = (present.head(1000), present)
     for places in range(MAX_DECIMALS + 1):
-        for part in (present.head(1000), present):
-            if not (part.round(places) == part).all():
-                break
-        else:
+        if all((part.round(places) == part).all() for part in parts):
+            return places
+    for places in range(MAX_DECIMALS + 1):
+        # Of numbers so large that their last bits are decimals themselves, nothing is taken for noise.
+        if all(
+            (
+                (part.round(places) - part).abs() <= (part.abs() * LAST_BITS).clip(0, 0.01 * 10.0**-places)
+            ).all()
+            for part in parts
+        ):
             return places
     return None
 
