@@ -21,7 +21,7 @@ DRAWS = 4
 def main() -> None:
     """Measure one setting, and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.likeness", description=__doc__)
-    parser.add_argument("dataset", choices=tuple(TABLES))
+    parser.add_argument("dataset", choices=(*TABLES, "loanapp"))
     parser.add_argument("--settings", default="{}", help="of AuditedTrees, as JSON: '{\"directions\": 0}'")
     parser.add_argument("--splits", type=int, nargs="*", default=[11, 12, 13], help="seeds of the splits")
     chosen = parser.parse_args()
@@ -47,7 +47,8 @@ def measured(dataset: str, split: int, settings: dict[str, object]) -> list[tupl
     from fairsynth.metrics.detection import classifier_two_sample_test
     from fairsynth.metrics.privacy import distance_to_closest_record
 
-    own, rest = load(dataset, [TABLES[dataset]])[0].split(SHARE, seed=split)
+    sensitive = [TABLES[dataset]] if dataset in TABLES else None
+    own, rest = load(dataset, sensitive)[0].split(SHARE, seed=split)
     names = [c.name for c in own.schema.columns if c.name not in own.schema.identifiers]
     levels = [i for i, name in enumerate(names) if own.schema[name].kind in ("categorical", "boolean")]
     points = Points(own.frame, own.schema, names)

@@ -8,6 +8,7 @@ days. Columns whose values lie on these grids no more often than by chance remem
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -17,13 +18,22 @@ from scipy.stats import chi2
 
 from fairsynth.data.schema import MICROSECONDS, Column
 
+#: Ways to be round, each grid a multiple of the one before it: fives and tens, quarters, twenties, dozens, the clock.
+TENS = tuple(size * 10**power for power in range(15) for size in (5, 10))
+QUARTERS = tuple(size * 100**power for power in range(7) for size in (5, 25, 50, 100))
+TWENTIES = tuple(size * 10**power for power in range(15) for size in (2, 10))
+DOZENS = (2, 6, 12, 24, 120, 360)
+CLOCK = (5, 15, 30, 60, 1440)
 #: Rows that have to share a grid within an interval for it to be told; else the whole column says how round it is.
 MIN_SHARED = 5
-#: Rows that the whole column counts as within an interval.
-BACKING = 2.0
+#: Rows that what is usual counts as within an interval, and how many intervals on either side say what that is.
+BACKING = 1.0
+AROUND = 4
 #: A column is round only if chance makes it so less often than this, and so large a part of its values is affected.
 CHANCE = 1e-4
 LEAST = 0.02
+#: By how much in log-likelihood another way to be round has to be better than the first.
+ANOTHER_WAY = 10.0
 #: Beyond this a float no longer holds every integer.
 EXACT = 2.0**53
 #: How often a number that is a state of its own is drawn again.
@@ -131,14 +141,22 @@ def _not_divided(last: np.ndarray, times: int) -> np.ndarray:
     return last - np.floor(last / times) if times else last
 
 
-def grids_of(column: Column, furthest: float) -> tuple[int, ...]:
-    """Return the grids on which values of a column may be round, in its steps, up to the furthest value."""
+def grids_of(column: Column, furthest: float) -> list[tuple[int, ...]]:
+    """Return the grids on which values of a column may be round, in its steps, up to the furthest value.
+
+    Returns
+    -------
+    list of tuple of int
+        Several ways to be round, of which a column has the one that tells most of its values.
+    """
     if column.kind == "datetime":
         step = MICROSECONDS[column.unit or "microsecond"]
-        grids = sorted(size // step for size in MICROSECONDS.values() if size > step)
+        sizes = [*MICROSECONDS.values(), *(minutes * MICROSECONDS["minute"] for minutes in (5, 15, 30))]
+        ways = [sorted(size // step for size in sizes if size > step)]
     else:
-        grids = [size * 10**power for power in range(16) for size in (5, 10)]
-    return tuple(grid for grid in grids if grid <= min(furthest, EXACT / 2))
+        ways = [list(way) for way in (TENS, QUARTERS, TWENTIES, DOZENS, CLOCK)]
+    reached = (tuple(grid for grid in way if grid <= min(furthest, EXACT / 2)) for way in ways)
+    return [way for way in dict.fromkeys(reached) if way]
 
 
 def learn_roundness(
@@ -164,34 +182,83 @@ def learn_roundness(
         interval are on, only the whole column tells.
     """
     furthest = float(np.abs(edges).max())
-    grids = grids_of(column, furthest)
-    if not grids or not len(values) or furthest >= EXACT:
+    if not len(values) or furthest >= EXACT:
         return None
-    level = _coarsest(values, grids)
-    most = np.bincount(level, minlength=len(grids) + 1)
-    frequent = np.flatnonzero(most >= MIN_SHARED)
-    grids = grids[: int(frequent.max())] if len(frequent) else ()
-    if not grids:
+    found = [_Counted.of(grids, values, edges, atoms) for grids in grids_of(column, furthest)]
+    found = [counted for counted in found if counted.grids]
+    if not found:
         return None
-    n_grids, n_intervals = len(grids) + 1, len(edges) - 1
-    interval = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_intervals - 1)
-    counts = _table(interval, np.minimum(level, len(grids)), n_intervals, n_grids)
-    there = _candidates(grids, edges, atoms)
-    of_interval = counts.sum(1, keepdims=True)
-    even = _shares(there, np.zeros((1, n_grids)))
-    seen, expected = counts.sum(0), (of_interval * even).sum(0)
-    affected = np.abs(seen - expected).sum() / 2 / len(values)
-    some = seen > 0
-    surprise = 2 * float((seen[some] * np.log(seen[some] / np.maximum(expected[some], 1e-9))).sum())
-    if affected < LEAST or chi2.sf(surprise, max(n_grids - 1, 1)) > CHANCE:
-        return None
-    usual = _shares(np.where(there > 0, seen / seen.sum(), 0.0), _shares(there, np.eye(n_grids)[:1]))
+    likelihoods = np.array([counted.likelihood() for counted in found])
+    likelihoods[0] += ANOTHER_WAY
+    best = found[int(likelihoods.argmax())]
+    return best.told() if best.clear() else None
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What was counted of values on one way to be round.
+
+    Attributes
+    ----------
+    grids : tuple of int
+        Up to the coarsest that enough values are on.
+    counts : np.ndarray
+        Values on each grid that are on none coarser, ``(intervals, grids)``.
+    there : np.ndarray
+        How many different ones there could be, ``(intervals, grids)``.
+    usual : np.ndarray
+        Shares in each interval, if it is as round as the whole column.
+    """
+
+    grids: tuple[int, ...]
+    counts: np.ndarray
+    there: np.ndarray
+    usual: np.ndarray
+
+    @classmethod
+    def of(cls, grids: tuple[int, ...], values: np.ndarray, edges: np.ndarray, atoms: np.ndarray) -> _Counted:
+        level = _coarsest(values, grids)
+        frequent = np.flatnonzero(np.bincount(level, minlength=len(grids) + 1) >= MIN_SHARED)
+        grids = grids[: int(frequent.max(initial=0))]
+        n_grids, n_intervals = len(grids) + 1, len(edges) - 1
+        interval = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_intervals - 1)
+        counts = _table(interval, np.minimum(level, len(grids)), n_intervals, n_grids)
+        there = _candidates(grids, edges, atoms)
+        usual = np.where(there > 0, counts.sum(0) / counts.sum(), 0.0)
+        return cls(grids, counts, there, _shares(usual, _shares(there, np.eye(n_grids)[:1])))
+
+    def likelihood(self) -> float:
+        """Return the log-likelihood of the values, if all intervals are as round as the column."""
+        seen = self.counts > 0
+        return float((self.counts[seen] * np.log(self.usual[seen] / self.there[seen])).sum())
+
+    def clear(self) -> bool:
+        """Say whether the values are rounder than chance makes them."""
+        even = _shares(self.there, np.zeros((1, self.there.shape[1])))
+        seen, expected = self.counts.sum(0), (self.counts.sum(1, keepdims=True) * even).sum(0)
+        affected = np.abs(seen - expected).sum() / 2 / seen.sum()
+        some = seen > 0
+        surprise = 2 * float((seen[some] * np.log(seen[some] / np.maximum(expected[some], 1e-9))).sum())
+        return bool(affected >= LEAST and chi2.sf(surprise, len(self.grids)) <= CHANCE)
+
+    def told(self) -> Roundness:
+        """Return what may be told of it: each interval leans on those around it, and they on the whole column."""
+        around = np.stack(
+            [self.counts[max(0, i - AROUND) : i + AROUND + 1].sum(0) for i in range(len(self.counts))]
+        )
+        near = np.where(self.there > 0, _leaning(around, self.usual), 0.0)
+        shares = _leaning(self.counts, _shares(near, self.usual))
+        return Roundness(grids=self.grids, shares=tuple(map(tuple, np.round(shares, 9).tolist())))
+
+
+def _leaning(counts: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Return the shares of each line of counts; of grids that fewer than `MIN_SHARED` rows are on, as is usual."""
+    total = counts.sum(1, keepdims=True)
     told = np.where(counts >= MIN_SHARED, counts, 0)
-    # Those who are on no grid that is told of are spread over the others; of a few, only the column says anything.
-    left = of_interval - told.sum(1, keepdims=True)
+    # Who is on no grid that is told of is spread over the others; of a few, only what is usual says anything.
+    left = total - told.sum(1, keepdims=True)
     others = np.where(left >= MIN_SHARED, _shares(np.where(told > 0, 0.0, usual), usual), usual)
-    shares = (told + left * others + BACKING * usual) / (of_interval + BACKING)
-    return Roundness(grids=grids, shares=tuple(map(tuple, np.round(shares, 9).tolist())))
+    return np.asarray((told + left * others + BACKING * usual) / (total + BACKING))
 
 
 def _shares(table: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
