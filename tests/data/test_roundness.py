@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.number_states import NumberStates
-from fairsynth.data.roundness import Roundness, grids_of, learn_roundness
+from fairsynth.data.roundness import Roundness, RoundNumbers, grids_of, learn_roundness
 from fairsynth.data.schema import Column
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -51,19 +51,18 @@ def drawn_like(table: Table, n: int = 20_000) -> np.ndarray:
 )
 def test_every_number_of_a_grid_and_no_other_is_drawn(low: int, length: int, grids: tuple[int, ...]) -> None:
     whole = (1, *grids)
-    rounds = Roundness(grids=grids, shares=((1.0, *(0.0 for _ in grids)),))
+    even = Roundness(grids=grids, shares=((1.0, *(0.0 for _ in grids)),))
+    numbers = RoundNumbers.of(even, np.array([float(low)]), np.array([float(low + length)]), NO_ATOMS)
     for k, step in enumerate(whole):
         coarser = whole[k + 1 :]
         expected = [
             v for v in range(low, low + length + 1) if v % step == 0 and all(v % other for other in coarser)
         ]
-        n = max(len(expected), 1)
-        values, there = rounds._on(
-            np.full(n, k), np.full(n, float(low)), np.full(n, float(low + length)), (np.arange(n) + 0.5) / n
-        )
-        assert there.all() == bool(expected)
-        if expected:
-            assert values.tolist() == expected, "evenly spread chance names each of them once"
+        assert numbers.count[k] == len(expected)
+        n = len(expected)
+        places = np.full(n, k)
+        drawn = numbers._numbers(places, places, (np.arange(n) + 0.5) / max(n, 1))
+        assert drawn.tolist() == expected, "evenly spread chance names each of them once"
 
 
 # --------------------------------------------------------------------------------------- what is learned
@@ -157,16 +156,15 @@ def test_what_is_a_state_of_its_own_is_not_drawn_as_a_round_number() -> None:
     assert known.shares[0][place:] == (0.0,) * (len(known.grids) + 1 - place)
     assert known.shares[1][place] > 0.4
 
-    n = 4000
-    interval = np.repeat([0, 1], n // 2)
-    ends = np.ceil(edges[:-1])[interval], np.floor(edges[1:])[interval]
-    drawn, found = known.draw(interval, *ends, atoms, rng)
+    interval = np.repeat([0, 1], 2000)
+    low, high = np.ceil(edges[:-1]), np.floor(edges[1:])
+    drawn, found = RoundNumbers.of(known, low, high, atoms).draw(interval, rng)
     assert found.all() and not np.isin(drawn, atoms).any()
     # Shares that a foreign file could hold: a grid without any number is said to be missing, not made up.
     only = Roundness(
         grids=known.grids, shares=((0.0,) * place + (1.0,) + (0.0,) * (len(known.grids) - place),) * 2
     )
-    drawn, found = only.draw(interval, *ends, atoms, rng)
+    drawn, found = RoundNumbers.of(only, low, high, atoms).draw(interval, rng)
     assert not found[interval == 0].any() and found[interval == 1].all()
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.frames import batch_column
 from fairsynth.data.level_states import masked, with_missing
-from fairsynth.data.roundness import Roundness, learn_roundness
+from fairsynth.data.roundness import Roundness, RoundNumbers, learn_roundness
 from fairsynth.data.schema import MICROSECONDS, Column
 from fairsynth.errors import DataError
 
@@ -196,23 +196,29 @@ class NumberStates(BaseModel):
             draws += np.searchsorted(keys, places, side="right") - first.take(states)
         return draws
 
+    @cached_property
+    def _round_numbers(self) -> RoundNumbers | None:
+        if self.roundness is None:
+            return None
+        own = slice(len(self.atoms), len(self.atoms) + self.n_intervals)
+        low = self._low[own]
+        return RoundNumbers.of(self.roundness, low, low + self._span[own] - 1, np.asarray(self.atoms))
+
     def _make_round(
         self,
         values: np.ndarray,
         states: np.ndarray,
-        rows: np.ndarray,
-        roundness: Roundness,
+        numbers: RoundNumbers,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Draw the numbers of rows ``(m,)`` as round as they are in their intervals; return which rows are left."""
-        known = states[rows] < len(self.atoms) + self.n_intervals
-        own = states[rows[known]]
-        low = self._low.take(own)
-        high = low + self._span.take(own) - 1
-        drawn, found = roundness.draw(own - len(self.atoms), low, high, np.asarray(self.atoms), rng)
-        values[rows[known][found]] = drawn[found]
-        known[known] = found
-        return rows[~known]
+        """Draw numbers as round as they are in their intervals; return which rows of an interval are left."""
+        rows = np.flatnonzero((states >= len(self.atoms)) & (states < len(self.atoms) + self.n_intervals))
+        drawn, found = numbers.draw(states[rows] - len(self.atoms), rng)
+        if found.all():
+            values[rows] = drawn
+            return rows[:0]
+        values[rows[found]] = drawn[found]
+        return rows[~found]
 
     def _values(
         self, states: np.ndarray, rng: np.random.Generator, column: Column
@@ -225,8 +231,8 @@ class NumberStates(BaseModel):
         if self.n_intervals:
             # What is a state of its own needs no chance: in many columns that is nearly every row.
             rows = np.flatnonzero(states >= len(self.atoms)) if self.atoms else slice(None)
-            if self.roundness is not None:
-                rows = self._make_round(values, states, np.arange(len(states))[rows], self.roundness, rng)
+            if self._round_numbers is not None:
+                rows = self._make_round(values, states, self._round_numbers, rng)
             values[rows] += self._inside(states[rows], rng)
         gone = states == self.size - 1 if self.missing else None
         if column.kind == "continuous":

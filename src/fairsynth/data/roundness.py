@@ -9,7 +9,6 @@ days. Columns whose values lie on these grids no more often than by chance remem
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +35,8 @@ LEAST = 0.02
 ANOTHER_WAY = 10.0
 #: Beyond this a float no longer holds every integer.
 EXACT = 2.0**53
+#: Steps in which chance chooses a grid.
+CHANCES = 1024
 #: How often a number that is a state of its own is drawn again.
 TRIES = 30
 
@@ -71,28 +72,60 @@ class Roundness(BaseModel):
             raise ValueError("the shares of an interval must be from 0 up and sum to 1")
         return self
 
-    @cached_property
-    def _cumulative(self) -> np.ndarray:
-        return np.cumsum(np.asarray(self.shares), axis=1)[:, :-1]
 
-    def draw(
-        self,
-        interval: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        atoms: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class RoundNumbers:
+    """`Roundness` as tables to draw many numbers from; a place is an interval times the number of grids, plus the grid.
+
+    Attributes
+    ----------
+    chosen : np.ndarray
+        Interval and chance to the grid that is drawn, int8 ``(intervals, CHANCES)``.
+    before : np.ndarray
+        Of every place, how many numbers of the grid that are on none coarser lie between 0 and the interval.
+    count : np.ndarray
+        How many lie in it.
+    steps, others : np.ndarray
+        Of every grid, its distance; and how many of its numbers in a row are on none coarser.
+    atoms : np.ndarray
+        Values that are states of their own, ascending; they are not drawn.
+    """
+
+    chosen: np.ndarray
+    before: np.ndarray
+    count: np.ndarray
+    steps: np.ndarray
+    others: np.ndarray
+    atoms: np.ndarray
+
+    @classmethod
+    def of(cls, roundness: Roundness, low: np.ndarray, high: np.ndarray, atoms: np.ndarray) -> RoundNumbers:
+        """Write it as tables.
+
+        Parameters
+        ----------
+        roundness : Roundness
+            Of the intervals.
+        low, high : np.ndarray
+            First and last value of each in steps, whole numbers as float64 ``(intervals,)``.
+        atoms : np.ndarray
+            Values that are states of their own, ascending.
+        """
+        steps = np.array([1, *roundness.grids], dtype=np.float64)
+        times = np.append(steps[1:] / steps[:-1], np.inf)
+        before = _not_divided(np.ceil(low[:, None] / steps) - 1, times)
+        count = _not_divided(np.floor(high[:, None] / steps), times) - before
+        ends = np.round(np.cumsum(roundness.shares, axis=1) * CHANCES)[:, :-1]
+        chosen = (ends[:, None, :] <= np.arange(CHANCES)[None, :, None]).sum(2).astype(np.int8)
+        return cls(chosen, before.ravel(), count.ravel(), steps, times - 1, atoms)
+
+    def draw(self, interval: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw a number inside the interval of each row.
 
         Parameters
         ----------
         interval : np.ndarray
             Integers ``(n,)``.
-        low, high : np.ndarray
-            First and last value of each of these intervals in steps, whole numbers as float64 ``(n,)``.
-        atoms : np.ndarray
-            Values that are states of their own, ascending; they are not drawn.
         rng : np.random.Generator
             Where chance comes from.
 
@@ -103,42 +136,39 @@ class Roundness(BaseModel):
         found : np.ndarray
             Whether there is such a value, bool ``(n,)``: an interval may have none that is as round as was drawn.
         """
-        grid = (self._cumulative.take(interval, axis=0) <= rng.random(len(interval))[:, None]).sum(1)
-        values, found = np.zeros(len(interval)), np.zeros(len(interval), dtype=bool)
-        left = np.arange(len(interval))
+        chance = interval * CHANCES
+        chance += rng.integers(0, CHANCES, len(interval), dtype=np.int32)
+        grid = self.chosen.ravel().take(chance)
+        place = interval * len(self.steps)
+        place += grid
+        values = self._numbers(place, grid, rng.random(len(interval)))
+        found = self.count.take(place) > 0
+        if not len(self.atoms):
+            return values, found
+        left = np.flatnonzero(found & np.isin(values, self.atoms))
         for _ in range(TRIES):
-            drawn, there = self._on(grid[left], low[left], high[left], rng.random(len(left)))
-            taken = np.isin(drawn, atoms) if len(atoms) else np.zeros(len(left), dtype=bool)
-            values[left], found[left] = drawn, there & ~taken
-            left = left[there & taken]
             if not len(left):
                 break
+            values[left] = self._numbers(place[left], grid[left], rng.random(len(left)))
+            left = left[np.isin(values[left], self.atoms)]
+        found[left] = False
         return values, found
 
-    def _on(
-        self, grid: np.ndarray, low: np.ndarray, high: np.ndarray, chance: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a number that is on each grid and on none coarser, and whether there is one."""
-        values, there = np.zeros(len(grid)), np.zeros(len(grid), dtype=bool)
-        whole = (1, *self.grids)
-        for k, step in enumerate(whole):
-            own = np.flatnonzero(grid == k)
-            if not len(own):
-                continue
-            first, last = np.ceil(low[own] / step), np.floor(high[own] / step)
-            times = whole[k + 1] // step if k + 1 < len(whole) else 0
-            before = _not_divided(first - 1, times)
-            count = _not_divided(last, times) - before
-            rank = before + 1 + np.minimum(np.floor(chance[own] * count), count - 1)
-            # The n-th whole number that `times` does not divide.
-            values[own] = (rank + np.floor((rank - 1) / (times - 1)) if times else rank) * step
-            there[own] = count > 0
-        return values, there
+    def _numbers(self, place: np.ndarray, grid: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Return a number of each place, evenly by chance from 0 to 1, float64 ``(n,)``."""
+        chance *= self.count.take(place)
+        np.floor(chance, out=chance)
+        chance += self.before.take(place)
+        # The n-th whole number, from 0, that is no multiple: after every run of others comes one that is.
+        values = chance + np.floor(chance / self.others.take(grid))
+        values += 1
+        values *= self.steps.take(grid)
+        return values
 
 
-def _not_divided(last: np.ndarray, times: int) -> np.ndarray:
-    """Return how many whole numbers up to the last one (less those up to 0) are no multiples; of all, if it is 0."""
-    return last - np.floor(last / times) if times else last
+def _not_divided(last: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return how many whole numbers up to the last one, less those up to 0, are no multiples."""
+    return np.asarray(last - np.floor(last / times))
 
 
 def grids_of(column: Column, furthest: float) -> list[tuple[int, ...]]:
