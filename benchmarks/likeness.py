@@ -1,7 +1,8 @@
 """Likeness against distance from people, on splits of training rows alone: ``python -m benchmarks.likeness DATASET``.
 
 Audited trees at strength 0 learn from a part of the training rows; how well a classifier tells their rows from the rest
-of them, and what share lies nearer to the rows learned from than to the rest. The published test split is not read.
+of them, and what share lies nearer to the rows learned from than to the rest. The published test split is not read;
+the tables of `lumps` are made anew for each split.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from benchmarks.common import load
 from benchmarks.field import TABLES
+from benchmarks.lumps import MADE
 
 SHARE = 0.45
 DRAWS = 4
@@ -21,15 +23,16 @@ DRAWS = 4
 def main() -> None:
     """Measure one setting, and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.likeness", description=__doc__)
-    parser.add_argument("dataset", choices=(*TABLES, "loanapp"))
+    parser.add_argument("dataset", choices=(*TABLES, "loanapp", *MADE))
     parser.add_argument("--settings", default="{}", help="of AuditedTrees, as JSON: '{\"directions\": 0}'")
     parser.add_argument("--splits", type=int, nargs="*", default=[11, 12, 13], help="seeds of the splits")
+    parser.add_argument("--rows", type=int, default=3000, help="of a made table")
     chosen = parser.parse_args()
     found = np.array(
         [
             pair
             for split in chosen.splits
-            for pair in measured(chosen.dataset, split, json.loads(chosen.settings))
+            for pair in measured(chosen.dataset, split, json.loads(chosen.settings), chosen.rows)
         ]
     )
     error = found.std(0, ddof=1) / np.sqrt(len(found))
@@ -39,7 +42,7 @@ def main() -> None:
     )
 
 
-def measured(dataset: str, split: int, settings: dict[str, object]) -> list[tuple[float, float]]:
+def measured(dataset: str, split: int, settings: dict[str, object], rows: int) -> list[tuple[float, float]]:
     """Return C2ST and share of near rows for each draw."""
     from fairsynth import AuditedTrees, Fairness
     from fairsynth.evaluation.features import Points
@@ -47,8 +50,11 @@ def measured(dataset: str, split: int, settings: dict[str, object]) -> list[tupl
     from fairsynth.metrics.detection import classifier_two_sample_test
     from fairsynth.metrics.privacy import distance_to_closest_record
 
-    sensitive = [TABLES[dataset]] if dataset in TABLES else None
-    own, rest = load(dataset, sensitive)[0].split(SHARE, seed=split)
+    if dataset in MADE:
+        table = MADE[dataset](rows, split)
+    else:
+        table = load(dataset, [TABLES[dataset]] if dataset in TABLES else None)[0]
+    own, rest = table.split(SHARE, seed=split)
     names = [c.name for c in own.schema.columns if c.name not in own.schema.identifiers]
     levels = [i for i, name in enumerate(names) if own.schema[name].kind in ("categorical", "boolean")]
     points = Points(own.frame, own.schema, names)
