@@ -23,7 +23,7 @@ QUARTERS = tuple(size * 100**power for power in range(7) for size in (5, 25, 50,
 TWENTIES = tuple(size * 10**power for power in range(15) for size in (2, 10))
 DOZENS = (2, 6, 12, 24, 120, 360)
 CLOCK = (5, 15, 30, 60, 1440)
-#: Rows that have to share a grid within an interval for it to be told; else the whole column says how round it is.
+#: Rows that have to share a grid within an interval for it to be told; else those around it say how round it is.
 MIN_SHARED = 5
 #: Rows that what is usual counts as within an interval, and how many intervals on either side say what that is.
 BACKING = 1.0
@@ -80,7 +80,7 @@ class RoundNumbers:
     Attributes
     ----------
     chosen : np.ndarray
-        Interval and chance to the grid that is drawn, int8 ``(intervals, CHANCES)``.
+        Interval times `CHANCES` plus chance to the grid that is drawn, int8 ``(intervals * CHANCES,)``.
     before : np.ndarray
         Of every place, how many numbers of the grid that are on none coarser lie between 0 and the interval.
     count : np.ndarray
@@ -115,8 +115,10 @@ class RoundNumbers:
         times = np.append(steps[1:] / steps[:-1], np.inf)
         before = _not_divided(np.ceil(low[:, None] / steps) - 1, times)
         count = _not_divided(np.floor(high[:, None] / steps), times) - before
-        ends = np.round(np.cumsum(roundness.shares, axis=1) * CHANCES)[:, :-1]
-        chosen = (ends[:, None, :] <= np.arange(CHANCES)[None, :, None]).sum(2).astype(np.int8)
+        ends = np.round(np.cumsum(roundness.shares, axis=1) * CHANCES).astype(np.int64)
+        ends[:, -1] = CHANCES
+        grids = np.tile(np.arange(len(steps), dtype=np.int8), len(ends))
+        chosen = np.repeat(grids, np.diff(ends, axis=1, prepend=0).ravel())
         return cls(chosen, before.ravel(), count.ravel(), steps, times - 1, atoms)
 
     def draw(self, interval: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +140,7 @@ class RoundNumbers:
         """
         chance = interval * CHANCES
         chance += rng.integers(0, CHANCES, len(interval), dtype=np.int32)
-        grid = self.chosen.ravel().take(chance)
+        grid = self.chosen.take(chance)
         place = interval * len(self.steps)
         place += grid
         values = self._numbers(place, grid, rng.random(len(interval)))
@@ -276,8 +278,9 @@ class _Counted:
         around = np.stack(
             [self.counts[max(0, i - AROUND) : i + AROUND + 1].sum(0) for i in range(len(self.counts))]
         )
-        near = np.where(self.there > 0, _leaning(around, self.usual), 0.0)
-        shares = _leaning(self.counts, _shares(near, self.usual))
+        usual = _shares(np.where(self.counts.sum(0) >= MIN_SHARED, self.usual, 0.0), self.usual)
+        near = _shares(np.where(self.there > 0, _leaning(around, usual), 0.0), usual)
+        shares = _leaning(self.counts, near)
         return Roundness(grids=self.grids, shares=tuple(map(tuple, np.round(shares, 9).tolist())))
 
 
