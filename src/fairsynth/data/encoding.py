@@ -25,7 +25,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fairsynth.data.frames import arrow_schema
 from fairsynth.data.level_states import LevelStates, learn_levels
-from fairsynth.data.number_states import MIN_SHARED, NumberStates, learn_numbers
+from fairsynth.data.number_states import NumberStates, learn_numbers
+from fairsynth.data.roundness import MIN_SHARED
 from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError

@@ -77,10 +77,9 @@ def decimals_of(values: pl.Series) -> int | None:
             return places
     for places in range(MAX_DECIMALS + 1):
         # Of numbers so large that their last bits are decimals themselves, nothing is taken for noise.
+        most = 0.01 * 10.0**-places
         if all(
-            (
-                (part.round(places) - part).abs() <= (part.abs() * LAST_BITS).clip(0, 0.01 * 10.0**-places)
-            ).all()
+            ((part.round(places) - part).abs() <= (part.abs() * LAST_BITS).clip(upper_bound=most)).all()
             for part in parts
         ):
             return places

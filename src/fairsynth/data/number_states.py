@@ -13,12 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.frames import batch_column
 from fairsynth.data.level_states import masked, with_missing
-from fairsynth.data.roundness import Roundness, RoundNumbers, learn_roundness
+from fairsynth.data.roundness import EXACT, MIN_SHARED, Roundness, RoundNumbers, learn_roundness
 from fairsynth.data.schema import MICROSECONDS, Column
 from fairsynth.errors import DataError
 
-#: A number is a state of its own only if at least this many rows share it.
-MIN_SHARED = 5
 #: Columns with at most this many distinct numbers keep every shared one as a state.
 FEW_NUMBERS = 128
 #: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on).
@@ -27,8 +25,6 @@ ATOM_SHARE = 0.005
 ROWS_PER_INTERVAL = 20
 #: Grid points of a number whose states are looked up, where that many rows come at a time.
 GRID_POINTS = 20_000
-#: Beyond this a float no longer holds every integer.
-_EXACT = 2.0**53
 
 
 class NumberStates(BaseModel):
@@ -128,7 +124,7 @@ class NumberStates(BaseModel):
                     places = atoms[start:stop] - low[state] - np.arange(stop - start)
                     keys.append(state * self._far + places.astype(np.int64))
         first = np.concatenate([[0], np.cumsum(count)[:-1]])
-        exact = np.float64 if self.size * self._far <= _EXACT else np.int64
+        exact = np.float64 if self.size * self._far <= EXACT else np.int64
         return count, first, np.concatenate(keys).astype(exact) if keys else np.zeros(0)
 
     @cached_property
@@ -241,7 +237,7 @@ class NumberStates(BaseModel):
                 per_unit = round(1 / self.step)
                 values /= per_unit
             return values, gone
-        if column.kind == "integer" and abs(values).max(initial=0) >= _EXACT:
+        if column.kind == "integer" and abs(values).max(initial=0) >= EXACT:
             values = np.clip(values, -(2.0**63), 2.0**63 - 1024)
             counts = np.clip(values.astype(np.int64), _whole(column.minimum), _whole(column.maximum))
         else:

@@ -23,7 +23,8 @@ QUARTERS = tuple(size * 100**power for power in range(7) for size in (5, 25, 50,
 TWENTIES = tuple(size * 10**power for power in range(15) for size in (2, 10))
 DOZENS = (2, 6, 12, 24, 120, 360)
 CLOCK = (5, 15, 30, 60, 1440)
-#: Rows that have to share a grid within an interval for it to be told; else those around it say how round it is.
+#: Rows that have to share what is told: a number, for it to be a state of its own, or a grid within an interval, for it
+#: to be told of there; else those around it say how round it is.
 MIN_SHARED = 5
 #: Rows that what is usual counts as within an interval, and how many intervals on either side say what that is.
 BACKING = 1.0
@@ -184,9 +185,9 @@ def grids_of(column: Column, furthest: float) -> list[tuple[int, ...]]:
     if column.kind == "datetime":
         step = MICROSECONDS[column.unit or "microsecond"]
         sizes = [*MICROSECONDS.values(), *(minutes * MICROSECONDS["minute"] for minutes in (5, 15, 30))]
-        ways = [sorted(size // step for size in sizes if size > step)]
+        ways = [tuple(sorted(size // step for size in sizes if size > step))]
     else:
-        ways = [list(way) for way in (TENS, QUARTERS, TWENTIES, DOZENS, CLOCK)]
+        ways = [TENS, QUARTERS, TWENTIES, DOZENS, CLOCK]
     reached = (tuple(grid for grid in way if grid <= min(furthest, EXACT / 2)) for way in ways)
     return [way for way in dict.fromkeys(reached) if way]
 
@@ -211,7 +212,7 @@ def learn_roundness(
     -------
     Roundness or None
         None where the column is no rounder than chance makes it. Of a grid that fewer than `MIN_SHARED` rows of an
-        interval are on, only the whole column tells.
+        interval are on, only the intervals around it and the whole column tell.
     """
     furthest = float(np.abs(edges).max())
     if not len(values) or furthest >= EXACT:
