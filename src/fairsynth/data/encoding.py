@@ -8,6 +8,8 @@ so columns are not binned away: 23.41 stays a possible value, and 23.413 stays a
 values of its interval are (`data.roundness`): 1,200 comes as often as people say it. And it leans to where they are
 (`data.leaning`): the last interval of wealth is not filled evenly.
 
+A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`).
+
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
 The piecewise law is ours; the published teacher cuts numbers into bins and stays there
@@ -16,7 +18,7 @@ The piecewise law is ours; the published teacher cuts numbers into bins and stay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -25,9 +27,10 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fairsynth.data.frames import arrow_schema
-from fairsynth.data.level_states import LevelStates, learn_levels
-from fairsynth.data.number_states import NumberStates, learn_numbers
+from fairsynth.data.derived import check_derived, find_derived, on_grid
+from fairsynth.data.frames import arrow_schema, batch_column
+from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
+from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
 from fairsynth.data.roundness import MIN_SHARED
 from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
@@ -60,6 +63,16 @@ class TableEncoder:
         self.schema, self.states = schema, tuple(states)
         self.names = tuple(wanted)
         self.sizes = tuple(part.size for part in states)
+        #: Place of a column → how it is computed from others.
+        self.derived = {
+            j: part.follows
+            for j, part in enumerate(self.states)
+            if isinstance(part, NumberStates) and part.follows is not None
+        }
+        try:
+            check_derived(list(self.derived.values()), schema)
+        except ValueError as error:
+            raise DataError(f"{error}.") from error
 
     @classmethod
     def learn(cls, table: Table, *, max_intervals: int = 64) -> TableEncoder:
@@ -73,16 +86,21 @@ class TableEncoder:
             Intervals of a number at most, apart from atoms.
         """
         schema = table.schema
-        return cls(
-            schema,
-            [
-                learn_levels(table.frame[column.name], column)
-                if column.kind in ("categorical", "boolean")
-                else learn_numbers(table.frame[column.name], column, max_intervals)
-                for column in schema
-                if column.kind != "identifier"
-            ],
-        )
+        follows = {
+            own.name: own
+            for own in find_derived(table, {column.name: grid_step(column) for column in schema})
+        }
+        states: list[LevelStates | NumberStates] = []
+        for column in schema:
+            if column.kind == "identifier":
+                continue
+            values = table.frame[column.name]
+            if column.kind in ("categorical", "boolean"):
+                states.append(learn_levels(values, column))
+            else:
+                part = learn_numbers(values, column, max_intervals)
+                states.append(part.model_copy(update={"follows": follows.get(column.name)}))
+        return cls(schema, states)
 
     def index(self, name: str) -> int:
         """Return the place of a column among the learned ones."""
@@ -92,7 +110,9 @@ class TableEncoder:
         """Return the states of all rows, int32 ``(n, columns)``."""
         return np.stack([part.encode(table.frame[part.name]) for part in self.states], axis=1)
 
-    def decode(self, states: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+    def decode(
+        self, states: np.ndarray, rng: np.random.Generator, besides: Collection[str] = ()
+    ) -> pl.DataFrame:
         """Return canonical rows, without identifiers.
 
         Parameters
@@ -101,29 +121,91 @@ class TableEncoder:
             Integers ``(columns, n)``: one contiguous line a column.
         rng : np.random.Generator
             Draws the numbers inside their intervals.
+        besides : collection of str
+            Columns that are not computed from others though they could be: their states were asked for.
         """
-        return pl.DataFrame(
+        frame = pl.DataFrame(
             [
                 part.decode(line, rng, self.schema[part.name])
                 for part, line in zip(self.states, states, strict=True)
             ]
         )
+        return self.followed(frame, besides)
+
+    def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
+        """Return canonical rows in which columns that follow from others do, but for those in `besides`."""
+        columns = [
+            self._computed(j, {name: frame[name] for name in own.of})
+            for j, own in self.derived.items()
+            if own.name not in besides
+        ]
+        return frame.with_columns(columns) if columns else frame
+
+    def _computed(self, place: int, sources: Mapping[str, pl.Series]) -> pl.Series:
+        """Return the canonical values of a column that follows from others; missing where one of them is."""
+        own = self.derived[place]
+        column = self.schema[own.name]
+        numbers = {
+            name: values.cast(pl.Float64).fill_null(np.nan).to_numpy() for name, values in sources.items()
+        }
+        gone = np.isnan(np.stack(list(numbers.values()))).any(0)
+        values = pl.Series(own.name, on_grid(own.values(numbers), column, grid_step(column)))
+        if column.kind == "integer":
+            values = values.cast(pl.Int64)
+        return with_missing(values, gone if gone.any() else None)
+
+    def derived_states(self, place: int, lines: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the states that a column follows into, given those of the columns it follows from.
+
+        Parameters
+        ----------
+        place : int
+            Of the column.
+        lines : mapping
+            Place → states of rows, integers ``(n,)``, of those columns at least.
+
+        Returns
+        -------
+        states : np.ndarray
+            int32 ``(n,)``. What is drawn inside an interval may lead into a neighbouring one.
+        inside : np.ndarray
+            Whether the value is within the range of the column, bool ``(n,)``.
+        """
+        own, part = self.derived[place], self.states[place]
+        assert isinstance(part, NumberStates)
+        column = self.schema[own.name]
+        numbers = {name: self._middles[name].take(lines[self.index(name)]) for name in own.of}
+        values = own.values(numbers)
+        gone = np.isnan(np.stack(list(numbers.values()))).any(0)
+        states = part.states_of(on_grid(values, column, part.step))
+        if part.missing:
+            states = np.where(gone, np.int32(part.size - 1), states)
+        low, high = column.bounds
+        return states, gone | ((values >= low - part.step / 2) & (values <= high + part.step / 2))
+
+    @cached_property
+    def _middles(self) -> dict[str, np.ndarray]:
+        return {part.name: part.middles() for part in self.states if isinstance(part, NumberStates)}
 
     def decode_batch(self, states: np.ndarray, rng: np.random.Generator) -> pa.RecordBatch:
         """Return rows, without identifiers, as a batch of the types of `frames.arrow_schema`.
 
         The same rows as those of `decode`, with fewer steps between; arguments as there.
         """
-        columns = [self.schema[name] for name in self.names]
-        return pa.RecordBatch.from_arrays(
-            [
-                part.decode_arrow(line, rng, column, kind)
-                for part, line, column, kind in zip(
-                    self.states, states, columns, self._arrow_schema.types, strict=True
-                )
-            ],
-            schema=self._arrow_schema,
-        )
+        sources = {name for own in self.derived.values() for name in own.of}
+        arrays: list[pa.Array] = []
+        known: dict[str, pl.Series] = {}
+        for part, line, kind in zip(self.states, states, self._arrow_schema.types, strict=True):
+            column = self.schema[part.name]
+            if part.name in sources:
+                known[part.name] = part.decode(line, rng, column)
+                arrays.append(batch_column(known[part.name], column, kind))
+            else:
+                arrays.append(part.decode_arrow(line, rng, column, kind))
+        for j, own in self.derived.items():
+            values = self._computed(j, {name: known[name] for name in own.of})
+            arrays[j] = batch_column(values, self.schema[own.name], self._arrow_schema.types[j])
+        return pa.RecordBatch.from_arrays(arrays, schema=self._arrow_schema)
 
     @cached_property
     def _arrow_schema(self) -> pa.Schema:
@@ -154,6 +236,8 @@ class TableEncoder:
         for part in self.states:
             if isinstance(part, LevelStates):
                 told[part.name] = f"{part.n_levels} level names"
+            elif part.follows is not None:
+                told[part.name] = f"computed: {part.follows}"
             else:
                 round_ = ", how round they are" if part.roundness is not None else ""
                 told[part.name] = (

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fairsynth.data.derived import Derived
 from fairsynth.data.frames import batch_column
 from fairsynth.data.leaning import NEAREST, leaned, learn_means, rates_of
 from fairsynth.data.level_states import masked, with_missing
@@ -49,6 +50,8 @@ class NumberStates(BaseModel):
         How round the values inside the intervals are; None for columns that are no rounder than chance makes them.
     means : tuple of float
         Where the values of each interval lie on average, from 0 to 1; empty if everywhere in the middle.
+    follows : Derived or None
+        How the column is computed from others; None for one that is drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +64,7 @@ class NumberStates(BaseModel):
     missing: bool
     roundness: Roundness | None = None
     means: tuple[float, ...] = ()
+    follows: Derived | None = None
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:
@@ -328,6 +332,18 @@ class NumberStates(BaseModel):
         if kind != plain or column.missing_marker is not None:
             return batch_column(self.decode(states, rng, column), column, kind)
         return masked(*self._values(states, rng, column))
+
+    def middles(self) -> np.ndarray:
+        """Return the number that stands for each state, ``(size,)``: the mean of an interval, NaN for missing."""
+        first = len(self.atoms)
+        found = self._low.astype(np.float64)
+        inside = slice(first, first + self.n_intervals)
+        means = np.asarray(self.means) if self.means else 0.5
+        found[inside] += means * (self._span[inside] - (1 if self.step else 0))
+        found *= self.step or 1.0
+        if self.missing:
+            found[-1] = np.nan
+        return found
 
     def places(self) -> np.ndarray:
         """Return where each state stands in the order of values, from 0 to 1; NaN for missing, ``(size,)``."""

@@ -227,13 +227,13 @@ class AuditedTrees(FairTrees):
         drawn = _drawn(model, rows, np.random.default_rng([self.seed, 41]))
         of_rows = lines.of_states(drawn.T)
         trees = {}
-        for at, column in enumerate(lines.order):
+        for at, column in enumerate(lines.grown):
             trees[column] = learn_column(
                 lines, of_rows, column, drawn[column], rng=np.random.default_rng([self.seed, column]),
                 max_leaves=max(SMALL_TREE, model.trees_[column].tree.n_leaves), **self._growth(rows),
             )  # fmt: skip
             if progress is not None:
-                progress(Step("distil without data", at + 1, len(lines.order)))
+                progress(Step("distil without data", at + 1, len(lines.grown)))
         self.lines_, self.trees_, self.label_, self.groups_ = lines, trees, model.label_, model.groups_
         self.group_names_, self.rare_groups_ = model.group_names_, model.rare_groups_
         self.fairness, self.reach = model.fairness, model.reach

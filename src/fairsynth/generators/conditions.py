@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import level_text
+from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import MAX_LEVELS, LevelStates
 from fairsynth.data.number_states import NumberStates, grid_step
 from fairsynth.data.schema import Schema
@@ -115,6 +116,33 @@ def shares_state(states: LevelStates | NumberStates, value: Any, column: Any) ->
     if not isinstance(states, LevelStates) or not states.order or value is None:
         return False
     return int(states._state_of_level[column.group_names().index(value)]) >= MAX_LEVELS
+
+
+def decoded(
+    encoder: TableEncoder,
+    lines: np.ndarray,
+    rng: np.random.Generator,
+    asked: Iterable[int],
+    exact: Mapping[str, float | str],
+) -> pl.DataFrame:
+    """Return the rows of states that meet a request.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+        Of the columns.
+    lines : np.ndarray
+        States, integers ``(columns, n)``.
+    rng : np.random.Generator
+        Draws the numbers inside their intervals.
+    asked : iterable of int
+        Places of the columns of which something was asked: they are not computed from others.
+    exact : mapping
+        Column → the value asked for. What follows from it is computed with it.
+    """
+    besides = {encoder.names[place] for place in asked}
+    frame = encoder.decode(lines, rng, besides)
+    return encoder.followed(with_exact(frame, exact), besides) if exact else frame
 
 
 def with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:

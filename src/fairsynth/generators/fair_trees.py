@@ -259,10 +259,10 @@ class FairTrees(Generator):
         total = self._steps(lines)
         found = kept.load(STAGE.replace(" ", "_")) if kept is not None else None
         done, tensors = found or (0, {})
-        trees = {column: read_tree(tensors, lines, column) for column in lines.order[:done]}
+        trees = {column: read_tree(tensors, lines, column) for column in lines.grown[:done]}
         saved = time.monotonic()
         settings = self._growth(columns.shape[1])
-        for at, column in enumerate(lines.order):
+        for at, column in enumerate(lines.grown):
             if at < done:
                 continue
             rng = np.random.default_rng([self.seed, column])
@@ -274,7 +274,7 @@ class FairTrees(Generator):
                 progress(Step(STAGE, at + 1, total, {"leaves": trees[column].tree.n_leaves}))
         target = lines.layout.target
         fairness, reach = self.fairness, self.reach
-        at = len(lines.order) + 1
+        at = len(lines.grown) + 1
         if done == at:
             label = read_label(tensors, lines, n_groups, reach=reach, fairness=fairness)
         else:
@@ -296,7 +296,7 @@ class FairTrees(Generator):
         }  # fmt: skip
 
     def _steps(self, lines: Lines) -> int:
-        return len(lines.order) + 1 + (self.rounds if self._may_calibrate() else 0)
+        return len(lines.grown) + 1 + (self.rounds if self._may_calibrate() else 0)
 
     def _may_calibrate(self) -> bool:
         asked = self.calibrate or self.fairness.criterion != "demographic_parity"
@@ -327,7 +327,7 @@ class FairTrees(Generator):
         chosen = rng.choice(len(learned.levels), size=n, p=learned.counts / learned.counts.sum())
         drawn = rows_of_groups(learned.lines, learned.trees, label, learned.levels, chosen, rng)
         if progress is not None:
-            done = len(learned.lines.order) + 2 + turn
+            done = len(learned.lines.grown) + 2 + turn
             progress(Step(STAGE, done, self._steps(learned.lines)))
         return learned.table.replace(learned.lines.layout.encoder.decode(drawn, rng))
 
@@ -380,7 +380,7 @@ class FairTrees(Generator):
         tensors = dict(content.tensors)
         self.groups_ = read_groups(tensors, layout)
         self.lines_ = read_lines(tensors, layout)
-        self.trees_ = {column: read_tree(tensors, self.lines_, column) for column in self.lines_.order}
+        self.trees_ = {column: read_tree(tensors, self.lines_, column) for column in self.lines_.grown}
         self.label_ = read_label(
             tensors, self.lines_, len(self.groups_.levels), reach=self.reach, fairness=self.fairness
         )
@@ -392,7 +392,7 @@ class FairTrees(Generator):
 FROM_DATA = (
     {
         "what": "columns: values shared by at least 5 rows, quantiles averaged over 5 neighbouring values, "
-        "where the numbers between them lie on average, and how round they are",
+        "where the numbers between them lie on average, how round they are, and which columns follow from others",
         "where": "documents/columns.json",
     },
     {"what": "names of the joint groups that were seen, and which have fewer than 30 rows",

@@ -22,7 +22,7 @@ from fairsynth.data.level_states import MAX_LEVELS, LevelStates
 from fairsynth.data.number_states import NumberStates
 from fairsynth.data.schema import MISSING_LEVEL
 from fairsynth.errors import CapabilityError, DataError
-from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
+from fairsynth.generators.conditions import decoded, shares_state, wanted_states
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.generators.requests import Request
 from fairsynth.nn.decoders import Decoder
@@ -288,8 +288,9 @@ class LatentRows(nn.Module):
             rate = max(have / tried, 1e-4)
             want = int(np.clip((n - have) / rate * 1.1 + 64, 256, 262_144))
         lines = found[0] if len(found) == 1 else torch.cat(found, dim=1)
-        frame = self.layout.encoder.decode(lines[:, :n].numpy(), np.random.default_rng(numbers))
-        return with_exact(frame, prepared.exact) if prepared.exact else frame
+        asked = [self.layout.features[place] for place in prepared.states]
+        rng = np.random.default_rng(numbers)
+        return decoded(self.layout.encoder, lines[:, :n].numpy(), rng, asked, prepared.exact)
 
     def _try(
         self, n: int, source: Source, groups: Groups, prepared: Prepared, generator: torch.Generator

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from fairsynth.errors import CapabilityError
-from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
+from fairsynth.generators.conditions import decoded, shares_state, wanted_states
 from fairsynth.generators.group_law import with_group_shares
 from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares
 from fairsynth.generators.requests import Request, whole_rows
@@ -189,8 +189,7 @@ def draw(
     lines = np.concatenate(found, axis=1)[:, :n]
     if room is not None:  # rows of rare groups came last
         lines = lines[:, rng.permutation(n)]
-    frame = layout.encoder.decode(np.ascontiguousarray(lines), numbers)
-    return with_exact(frame, wanted.exact) if wanted.exact else frame
+    return decoded(layout.encoder, np.ascontiguousarray(lines), numbers, wanted.states, wanted.exact)
 
 
 def allotted(n: int, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:

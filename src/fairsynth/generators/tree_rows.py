@@ -24,6 +24,8 @@ MAX_SHARES = 4_000_000
 ORDER_ROWS = 20_000
 #: Rows drawn at a time: few enough to stay in the processor's cache, so many that calls of NumPy count little.
 CACHE_ROWS = 32_768
+#: How often what a column follows from is drawn again, where it would leave its range.
+TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class Lines:
             raise ValueError("the order of the columns is not one of these columns")
         self.telling = list(telling)
         #: Columns in the order in which they are drawn.
-        self.order = own + [j for j in telling if j not in layout.bands]
+        self.order = own + _after_sources([j for j in telling if j not in layout.bands], layout)
+        #: Those of them that a tree draws; the others follow from them.
+        self.grown = [j for j in self.order if j not in layout.encoder.derived]
 
     def before(self, column: int) -> tuple[int, ...]:
         """Return the lines that the tree of a column may ask: all of them for the target."""
@@ -111,6 +115,16 @@ class Lines:
             return None
         bands = self.layout.bands[column]
         return np.asarray(bands[None] == np.arange(self.sizes[self.band_line[column]])[:, None])
+
+
+def _after_sources(order: list[int], layout: Layout) -> list[int]:
+    """Put each column that follows from others right after the last of them."""
+    encoder = layout.encoder
+    found = [j for j in order if j not in encoder.derived]
+    for j in (j for j in order if j in encoder.derived):
+        last = max(found.index(encoder.index(name)) for name in encoder.derived[j].of)
+        found.insert(last + 1, j)
+    return found
 
 
 def learn_lines(layout: Layout, states: np.ndarray) -> Lines:
@@ -316,12 +330,44 @@ def draw_rows(
                 drawn[place, part] = levels[part, a]
                 known[place] = of_state[place].take(levels[part, a])
         for column in lines.order:
-            own = trees[column]
-            states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
+            if column in layout.encoder.derived:
+                states = _followed(lines, trees, column, drawn[:, part], known, of_state, rng)
+            else:
+                own = trees[column]
+                states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
             drawn[column, part] = states
             known[column] = of_state[column].take(states)
         drawn[layout.target, part] = label(known, part, rng)
     return drawn
+
+
+def _followed(
+    lines: Lines,
+    trees: Mapping[int, ColumnTree],
+    column: int,
+    drawn: np.ndarray,
+    known: list[np.ndarray],
+    of_state: list[np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the states of a column that follows from others, int32 ``(n,)``.
+
+    Where it would leave its range, the last of what it follows from is drawn again, in `drawn` ``(columns, n)`` and
+    `known`: a total that its parts exceed has none of such parts.
+    """
+    encoder = lines.layout.encoder
+    sources = [encoder.index(name) for name in encoder.derived[column].of]
+    last = max(sources, key=lines.order.index)
+    states, inside = encoder.derived_states(column, {j: drawn[j] for j in sources})
+    for _ in range(TRIES):
+        rows = np.flatnonzero(~inside)
+        if not len(rows):
+            break
+        own = trees[last]
+        again = own.lookup.draw(own.asked([known[k].take(rows) for k in own.parents]), len(rows), rng)
+        drawn[last, rows], known[last][rows] = again, of_state[last].take(again)
+        states[rows], inside[rows] = encoder.derived_states(column, {j: drawn[j, rows] for j in sources})
+    return states
 
 
 def tree_tensors(trees: Mapping[int, ColumnTree]) -> dict[str, np.ndarray]:

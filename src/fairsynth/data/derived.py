@@ -1,0 +1,371 @@
+"""Derived columns: totals, ratios and years that follow from other columns, found and computed anew.
+
+A total that is not the sum of its parts tells a drawn row from a real one, and makes a colleague who adds up distrust
+all others. So columns that follow from others are found when a table is learned: those that are a weighted sum of
+some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows. In drawn rows
+they are computed from what was drawn for the others. Ours; the search takes up column after column as matching
+pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsynth.data.schema import Column, Schema
+from fairsynth.data.table import Table
+
+#: Columns that a sum or a product is of, at most.
+MOST_SUMMED = 8
+MOST_MULTIPLIED = 3
+#: Share of the rows that have to follow to the last digit; of rows that do not have the most frequent value, too.
+FOLLOW = 0.99
+#: Such rows, and different values, that there have to be at least.
+MIN_ROWS = 50
+MIN_VALUES = 8
+#: Rows that a relation is looked for in; it is confirmed by all.
+LOOKED_AT = 1_000
+#: Without a grid, how far a value may be off, in parts of the largest one: numbers of 32 bits have seven digits.
+FLOAT_NOISE = 1e-6
+#: Grids in steps on which a column may lie more often than it would if it were computed, and by how much of its rows.
+ROUND = (5, 10, 50, 100, 500, 1000, 5000)
+LOST = 0.05
+#: Powers are multiples of a half, up to this.
+LARGEST_POWER = 3.0
+
+
+class Derived(BaseModel):
+    """How a column follows from others.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    form : {"sum", "product"}
+        ``constant + Σ weight · column``, or ``constant · Π column ** weight``.
+    of : tuple of str
+        Columns that it follows from, none derived itself.
+    weights : tuple of float
+        One for each of them.
+    constant : float
+        As `form` says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    form: Literal["sum", "product"]
+    of: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[float, ...]
+    constant: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Derived:
+        ok = len(self.of) == len(self.weights) == len(set(self.of)) and self.name not in self.of
+        if not ok or not np.isfinite([*self.weights, self.constant]).all():
+            raise ValueError(f"column {self.name!r}: what it follows from is not valid")
+        return self
+
+    def values(self, sources: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the column before it is rounded, float64 ``(n,)``, given columns it follows from, ``(n,)`` each."""
+        start = np.full(len(sources[self.of[0]]), self.constant)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            for name, weight in zip(self.of, self.weights, strict=True):
+                start = (
+                    start + weight * sources[name] if self.form == "sum" else start * sources[name] ** weight
+                )
+        return start
+
+    def __str__(self) -> str:
+        """Say it as a formula."""
+        if self.form == "product":
+            powers = [
+                name if w == 1 else f"{name}^{w:g}" for name, w in zip(self.of, self.weights, strict=True)
+            ]
+            return " · ".join(([] if self.constant == 1 else [f"{self.constant:g}"]) + powers)
+        terms = "".join(
+            f" {'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w):g} · '}{name}"
+            for name, w in zip(self.of, self.weights, strict=True)
+        )
+        if self.constant:
+            terms += f" {'-' if self.constant < 0 else '+'} {abs(self.constant):g}"
+        return terms.removeprefix(" + ").removeprefix(" ")
+
+
+def on_grid(values: np.ndarray, column: Column, step: float) -> np.ndarray:
+    """Return values ``(n,)`` within the column's range, on its grid; what is no number becomes the lower end."""
+    low, high = column.bounds
+    values = np.clip(np.nan_to_num(values, nan=float(low), posinf=float(high), neginf=float(low)), low, high)
+    if not step:
+        return values
+    # As decoding does: dividing by a power of ten gives the double nearest to the decimal.
+    grid = np.round(values / step)
+    return np.asarray(grid / round(1 / step) if step < 1 else grid * step)
+
+
+def check_derived(derived: Sequence[Derived], schema: Schema) -> None:
+    """Raise ValueError if these columns cannot follow from others in this schema."""
+    names = [own.name for own in derived]
+    for own in derived:
+        known = all(name in schema.names for name in (own.name, *own.of))
+        if not known or len(set(names)) < len(names) or set(names) & set(own.of):
+            raise ValueError(f"column {own.name!r}: what it follows from does not belong to the columns")
+        if {own.name, *own.of} & {schema.target, *schema.sensitive}:
+            raise ValueError(f"column {own.name!r}: the target and sensitive columns have no part in this")
+        if any(schema[name].kind not in ("continuous", "integer") for name in (own.name, *own.of)):
+            raise ValueError(f"column {own.name!r}: only numbers follow from numbers")
+
+
+def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...]:
+    """Find the columns that follow from others.
+
+    Parameters
+    ----------
+    table : Table
+        Rows.
+    steps : mapping
+        Column → distance of neighbouring values that it can take, 0 for none.
+
+    Returns
+    -------
+    tuple of Derived
+        The target and sensitive columns have no part in it: what a method takes out of a column must not come
+        back by what that is computed from.
+    """
+    schema = table.schema
+    apart = {schema.target, *schema.sensitive}
+    numbers = [c.name for c in schema if c.kind in ("continuous", "integer") and c.name not in apart]
+    if len(numbers) < 2 or len(table) < 2 * MIN_ROWS:
+        return ()
+    search = _Search.of(table, numbers, steps)
+    found: dict[str, Derived] = {}
+    used: set[str] = set()
+    # What is computed mostly is on no grid, and comes after what it is computed from.
+    for name in sorted(reversed(numbers), key=lambda name: steps[name] > 0):
+        if name in used or name in found:
+            continue
+        own = search.sum_of(name, found) or search.product_of(name, found)
+        if own is None or not search.comes_out(own):
+            continue
+        found[own.name] = own
+        used |= set(own.of)
+    return tuple(found[name] for name in numbers if name in found)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Where relations are looked for.
+
+    Attributes
+    ----------
+    values : dict
+        Column → numbers, NaN where missing, float64 ``(n,)``.
+    schema : Schema
+        Of the table.
+    steps : mapping
+        As of `find_derived`.
+    some : np.ndarray
+        Rows that are looked at first.
+    """
+
+    values: dict[str, np.ndarray]
+    schema: Schema
+    steps: Mapping[str, float]
+    some: np.ndarray
+
+    @classmethod
+    def of(cls, table: Table, numbers: list[str], steps: Mapping[str, float]) -> _Search:
+        values = {name: table.frame[name].cast(float).fill_null(np.nan).to_numpy() for name in numbers}
+        some = np.random.default_rng(0).permutation(len(table))[:LOOKED_AT]
+        return cls(values, table.schema, steps, some)
+
+    def sum_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
+        """Return how a column is a sum of others, if it is."""
+        asked = self._asked(name, besides, lambda values: np.isfinite(values))
+        if asked is None:
+            return None
+        rows, sources = asked
+        aim = self.values[name][rows]
+        table = np.stack([self.values[k][rows] for k in sources], axis=1)
+        within = self._slack(name)
+        for chosen, weights, constant in _pursued(table, aim, MOST_SUMMED, within):
+            own = self._sum(name, [sources[k] for k in chosen], weights, constant)
+            if own is not None and self.follows(own):
+                return own
+        return None
+
+    def product_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
+        """Return how a column is a product of powers of others, if it is."""
+        asked = self._asked(name, besides, lambda values: values > 0)
+        if asked is None:
+            return None
+        rows, sources = asked
+        aim = self.values[name][rows]
+        table = np.stack([self.values[k][rows] for k in sources], axis=1)
+        # A number of few steps is mostly rounding, and its logarithm more so.
+        large = aim >= np.quantile(aim, 0.5)
+        logs, log_aim = np.log(table[large]), np.log(aim[large])
+        for chosen, weights, _ in _pursued(logs, log_aim, MOST_MULTIPLIED, 0.0):
+            powers = np.round(2 * weights) / 2
+            if not powers.all() or (np.abs(powers) > LARGEST_POWER).any():
+                continue
+            product = np.prod(table[:, chosen] ** powers, axis=1)
+            constant = float(aim @ product / (product @ product))
+            for digits in (1, 2, 3, 4, 6, 9, 15):
+                own = Derived(
+                    name=name, form="product", of=tuple(sources[k] for k in chosen),
+                    weights=tuple(powers.tolist()), constant=float(f"{constant:.{digits}g}"),
+                )  # fmt: skip
+                if self.follows(own):
+                    return own
+        return None
+
+    def follows(self, own: Derived) -> bool:
+        """Say whether nearly all rows follow, and their missing values as well."""
+        column, step = self.schema[own.name], self.steps[own.name]
+        actual = self.values[own.name]
+        gone = np.isnan(np.stack([self.values[name] for name in own.of])).any(0)
+        if (gone != np.isnan(actual)).any():
+            return False
+        # What lies beyond the remembered range counts as its end, here as in all rows that are learned from.
+        actual = np.clip(actual[~gone], *column.bounds)
+        made = on_grid(own.values({name: self.values[name][~gone] for name in own.of}), column, step)
+        agree = np.abs(made - actual) <= (step / 2 if step else self._slack(own.name))
+        values, counts = np.unique(actual, return_counts=True)
+        other = actual != values[counts.argmax()]
+        return bool(
+            len(values) >= MIN_VALUES
+            and other.sum() >= MIN_ROWS
+            and agree.mean() >= FOLLOW
+            and agree[other].mean() >= FOLLOW
+        )
+
+    def comes_out(self, own: Derived) -> bool:
+        """Say whether the column keeps its face if it is computed from columns that are drawn.
+
+        Of an amount that people choose and a ratio that follows, the amount is round, and computed from the ratio it
+        would not be. Of a total and its first part, the rest is often exactly nothing, and the difference of two
+        drawn numbers hardly ever is. Both shows where the columns that it follows from are shuffled.
+        """
+        column, step = self.schema[own.name], self.steps[own.name]
+        rng, n = np.random.default_rng(0), len(self.values[own.name])
+        sources = {name: self.values[name][rng.permutation(n)] for name in own.of}
+        known = ~np.isnan(np.stack(list(sources.values()))).any(0)
+        made = on_grid(own.values({name: values[known] for name, values in sources.items()}), column, step)
+        actual = self.values[own.name][~np.isnan(self.values[own.name])]
+        for grid in ROUND if step else ():
+            shares = [float((np.mod(np.round(values / step), grid) == 0).mean()) for values in (actual, made)]
+            if _clearly_more(shares[0], shares[1], n):
+                return False
+        if own.form == "sum" and min(own.weights) > 0:
+            return True  # a total is nothing where all its parts are
+        values, counts = np.unique(actual, return_counts=True)
+        usual = values[counts.argmax()]
+        alike = np.abs(made - usual) <= (step / 2 if step else self._slack(own.name))
+        return not _clearly_more(float(counts.max() / len(actual)), float(alike.mean()), n)
+
+    def _slack(self, name: str) -> float:
+        step = self.steps[name]
+        return step / 2 if step else FLOAT_NOISE * float(np.nanmax(np.abs(self.values[name])))
+
+    def _asked(
+        self, name: str, besides: Mapping[str, Derived], usable: object
+    ) -> tuple[np.ndarray, list[str]] | None:
+        """Return rows and columns that a relation is looked for in: those that can be used in nearly all rows."""
+        assert callable(usable)
+        own = self.some[usable(self.values[name][self.some])]
+        if len(own) < MIN_ROWS or len(np.unique(self.values[name][own])) < MIN_VALUES:
+            return None
+        sources = []
+        for other, values in self.values.items():
+            fine = usable(values[own])
+            if other != name and other not in besides and fine.mean() >= FOLLOW:
+                sources.append(other)
+        if not sources:
+            return None
+        fine = np.all([usable(self.values[other][own]) for other in sources], axis=0)
+        rows = own[fine]
+        sources = [other for other in sources if np.ptp(self.values[other][rows]) > 0] if len(rows) else []
+        return (rows, sources) if len(rows) >= MIN_ROWS and sources else None
+
+    def _sum(self, name: str, of: list[str], weights: np.ndarray, constant: float) -> Derived | None:
+        """Return the sum of the fewest digits that says as much."""
+        first = None
+        for digits in (1, 2, 3, 4, 6, 9, 15):
+            own = Derived(
+                name=name, form="sum", of=tuple(of), weights=tuple(float(f"{w:.{digits}g}") for w in weights),
+                constant=float(f"{constant:.{digits}g}") if abs(constant) > self._slack(name) * 1e-3 else 0.0,
+            )  # fmt: skip
+            if 0.0 not in own.weights and self.follows(own):
+                return own
+            first = own
+        return first
+
+
+def _clearly_more(share: float, other: float, n: int) -> bool:
+    """Say whether a share of `n` rows is larger than another one by more than `LOST` and three standard errors."""
+    return share > other + LOST + 3 * np.sqrt(2 * share * (1 - share) / n)
+
+
+def _pursued(
+    table: np.ndarray, aim: np.ndarray, most: int, within: float
+) -> list[tuple[list[int], np.ndarray, float]]:
+    """Take up column after column that explains most of what is left.
+
+    Parameters
+    ----------
+    table : np.ndarray
+        ``(n, columns)``.
+    aim : np.ndarray
+        ``(n,)``.
+    most : int
+        Columns at most.
+    within : float
+        It ends where nearly all rows are explained so well; at 0 every step is returned.
+
+    Returns
+    -------
+    list of (columns, weights, constant)
+        Of each step that is worth a try.
+    """
+    middle, spread = table.mean(0), table.std(0)
+    scaled = (table - middle) / np.where(spread > 0, spread, 1.0)
+    left = aim - aim.mean()
+    chosen: list[int] = []
+    found: list[tuple[list[int], np.ndarray, float]] = []
+    scale = float(np.std(aim)) or 1.0
+    for _ in range(min(most, table.shape[1])):
+        gain = np.abs(scaled.T @ left)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+        rows = np.ones(len(aim), dtype=bool)
+        for _ in range(3):  # some rows may not follow, and must not pull the others along
+            own = np.column_stack([scaled[:, chosen], np.ones(len(aim))])
+            weights = np.linalg.lstsq(own[rows], aim[rows], rcond=None)[0]
+            left = aim - own @ weights
+            rows = np.abs(left) <= max(10 * float(np.median(np.abs(left))), 1e-12 * scale)
+        true = weights[:-1] / np.where(spread > 0, spread, 1.0)[chosen]
+        step = (list(chosen), true, float(weights[-1] - true @ middle[chosen]))
+        if not within:
+            found.append(step)
+        elif (np.abs(left) <= 1.02 * within).mean() >= FOLLOW:
+            return [_fewest(table, aim, *step, within)]
+        left = np.where(rows, left, 0.0)
+    return found
+
+
+def _fewest(
+    table: np.ndarray, aim: np.ndarray, chosen: list[int], weights: np.ndarray, constant: float, within: float
+) -> tuple[list[int], np.ndarray, float]:
+    """Leave out columns that are not needed."""
+    for column in list(chosen):
+        fewer = [k for k in chosen if k != column]
+        own = np.column_stack([table[:, fewer], np.ones(len(aim))])
+        found = np.linalg.lstsq(own, aim, rcond=None)[0]
+        if fewer and (np.abs(aim - own @ found) <= 1.02 * within).mean() >= FOLLOW:
+            chosen, weights, constant = fewer, found[:-1], float(found[-1])
+    return chosen, weights, constant

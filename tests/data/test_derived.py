@@ -1,0 +1,237 @@
+"""Columns that follow from others are found, and follow in drawn rows as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fairsynth as fs
+from fairsynth.data.derived import Derived, find_derived
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.frames import to_arrow
+from fairsynth.data.number_states import NumberStates, grid_step
+from fairsynth.errors import DataError
+
+N = 600
+
+
+def table_of(columns: dict[str, Any], **roles: Any) -> fs.Table:
+    n = len(next(iter(columns.values())))
+    frame = pl.DataFrame({**columns, "s": ["a", "b"] * (n // 2), "y": [0, 0, 1, 1] * (n // 4)})
+    return fs.Table(frame, **{"target": "y", "favorable": 1, "sensitive": "s", **roles})
+
+
+def found_in(columns: dict[str, Any], **roles: Any) -> dict[str, str]:
+    table = table_of(columns, **roles)
+    return {own.name: str(own) for own in find_derived(table, {c.name: grid_step(c) for c in table.schema})}
+
+
+def people(seed: int = 0, n: int = N) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "age": rng.integers(18, 66, n),
+        "educ": rng.integers(6, 19, n),
+        "height": np.round(rng.normal(1.72, 0.1, n), 2),
+        "weight": np.round(rng.normal(75, 12, n), 1),
+        "rent": np.round(rng.lognormal(6.5, 0.4, n), 2),
+        "heat": np.round(rng.lognormal(4.5, 0.5, n), 2),
+    }
+
+
+def followed(table: fs.Table) -> dict[str, np.ndarray]:
+    own = dict(people())
+    own["exper"] = np.asarray(own["age"] - own["educ"] - 6)
+    own["bmi"] = np.round(own["weight"] / own["height"] ** 2, 1)
+    return own
+
+
+# --------------------------------------------------------------------------------------------- what is found
+def test_sums_differences_products_ratios_and_powers_are_found() -> None:
+    own = people()
+    own["cost"] = np.round(own["rent"] + own["heat"], 2)
+    own["exper"] = own["age"] - own["educ"] - 6
+    own["bmi"] = np.round(own["weight"] / own["height"] ** 2, 1)
+    own["age2"] = own["age"] ** 2
+    own["burden"] = own["heat"] / own["rent"] * 100
+    found = found_in(own)
+    assert found["exper"] == "age - educ - 6"
+    assert found["cost"] in ("rent + heat", "heat + rent")
+    assert found["age2"] == "age^2"
+    assert found["bmi"] in ("weight · height^-2", "height^-2 · weight")
+    assert found["burden"] in ("100 · heat · rent^-1", "100 · rent^-1 · heat")
+    assert len(found) == 5
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    weights=st.lists(st.integers(-9, 9).filter(bool), min_size=1, max_size=4),
+    constant=st.integers(-50, 50),
+    seed=st.integers(0, 999),
+)
+def test_any_whole_numbered_sum_is_found_to_the_digit(weights: list[int], constant: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = {f"x{k}": rng.integers(0, 1_000, N) for k in range(5)}
+    total = sum(w * parts[f"x{k}"] for k, w in enumerate(weights)) + constant
+    table = table_of({**parts, "total": total})
+    (own,) = find_derived(table, {c.name: grid_step(c) for c in table.schema})
+    assert own.name == "total" and own.form == "sum"
+    assert dict(zip(own.of, own.weights, strict=True)) == {f"x{k}": w for k, w in enumerate(weights)}
+    assert own.constant == constant
+
+
+def test_what_does_not_follow_is_left_alone() -> None:
+    own, rng = people(), np.random.default_rng(1)
+    assert found_in(own) == {}
+    exper = own["age"] - own["educ"] - 6
+    rough = np.where(rng.random(N) < 0.03, exper + 1, exper)
+    assert found_in({**own, "exper": rough}) == {}, "three in a hundred do not follow"
+    assert found_in({**own, "rare": (rng.random(N) < 0.005) * 1_000}) == {}, (
+        "nearly always the same is no relation"
+    )
+    assert found_in({**own, "few": own["age"] // 10}) == {}, "nor is a column of few values"
+    assert found_in({name: values[:80] for name, values in {**own, "exper": exper}.items()}) == {}
+
+
+def test_some_rows_may_be_wrong() -> None:
+    own, rng = people(), np.random.default_rng(1)
+    exper = own["age"] - own["educ"] - 6
+    wrong = np.where(rng.random(N) < 0.004, 99, exper)
+    assert found_in({**own, "exper": wrong}) == {"exper": "age - educ - 6"}
+
+
+def test_targets_and_sensitive_columns_have_no_part_in_it() -> None:
+    own = people()
+    own["exper"] = own["age"] - own["educ"] - 6
+    assert found_in(own, sensitive={"age": [40]}) == {}
+    assert found_in(own, target="educ", favorable=None) == {}
+    assert found_in(own, target="exper", favorable=None) == {}
+    assert set(found_in(own)) == {"exper"}
+
+
+def test_amounts_that_people_choose_stay_round() -> None:
+    """loan = price · ratio holds as well as ratio = loan / price, but only the loan is a round number."""
+    rng = np.random.default_rng(2)
+    price = np.round(rng.lognormal(5, 0.4, N) * 1_000)
+    loan = np.round(price * rng.uniform(0.3, 1.0, N) / 5_000) * 5_000 + 5_000
+    assert set(found_in({"price": price, "loan": loan, "ratio": loan / price})) == {"ratio"}
+    assert set(found_in({"price": price, "ratio": loan / price, "loan": loan})) == {"ratio"}
+
+
+def test_a_rest_that_is_often_nothing_is_drawn_and_the_total_computed() -> None:
+    rng = np.random.default_rng(3)
+    wage = rng.integers(500, 5_000, N)
+    other = np.where(rng.random(N) < 0.7, 0, rng.integers(1, 900, N))
+    found = found_in({"total": wage + other, "wage": wage, "other": other})
+    assert found in ({"total": "wage + other"}, {"wage": "total - other"})
+
+
+def test_missing_values_have_to_agree() -> None:
+    own = {name: values.astype(float) for name, values in people().items()}
+    own["educ"][::7] = np.nan
+    exper = own["age"] - own["educ"] - 6
+    assert found_in({**own, "exper": exper}, kinds={"exper": "integer", "educ": "integer", "age": "integer"})
+    exper = np.where(np.arange(N) == 7, 10, exper)
+    assert not found_in(
+        {**own, "exper": exper}, kinds={"exper": "integer", "educ": "integer", "age": "integer"}
+    )
+
+
+# ------------------------------------------------------------------------------------------- what is drawn
+def assert_follows(frame: pl.DataFrame, least: float = 0.99) -> None:
+    exper = frame["age"] - frame["educ"] - 6
+    assert (exper == frame["exper"]).mean() >= least
+    bmi = (frame["weight"] / frame["height"] ** 2).round(1)
+    assert ((bmi - frame["bmi"]).abs() < 0.051).mean() >= least
+
+
+@pytest.fixture(scope="module")
+def fitted() -> fs.AuditedTrees:
+    table = table_of(followed(None), kinds={"exper": "integer"})  # type: ignore[arg-type]
+    return fs.AuditedTrees(seed=0, fairness=fs.Fairness(strength=0.0)).fit(table)
+
+
+def test_drawn_rows_follow_and_stay_in_range(fitted: fs.AuditedTrees, tmp_path: Path) -> None:
+    rows = fitted.sample_table(3_000, seed=0)
+    assert_follows(rows.frame)
+    low, high = rows.schema["exper"].bounds
+    assert rows.frame["exper"].is_between(low, high).all()
+    assert {fitted.lines_.layout.encoder.names[j] for j in fitted.lines_.layout.encoder.derived} == {
+        "exper",
+        "bmi",
+    }
+    assert fitted.lines_.layout.encoder.summary()["exper"] == "computed: age - educ - 6"
+    path = tmp_path / "m.fairsynth"
+    fitted.save(path)
+    assert fs.load_generator(path).sample_table(3_000, seed=0).frame.equals(rows.frame)
+    student = fs.AuditedTrees().distill(path, rows=2_000)
+    assert_follows(student.sample_table(1_000, seed=0).frame)
+
+
+def test_conditions_are_met_on_both_sides(fitted: fs.AuditedTrees) -> None:
+    given_source = fitted.sample_table(300, seed=0, where={"age": 40})
+    assert (given_source.frame["age"] == 40).all()
+    assert_follows(given_source.frame, 0.98)
+    given_own = fitted.sample_table(50, seed=0, where={"exper": 20})
+    assert (given_own.frame["exper"] == 20).all()
+
+
+def test_batches_are_the_same_rows(fitted: fs.AuditedTrees) -> None:
+    encoder = fitted.lines_.layout.encoder
+    states = np.ascontiguousarray(encoder.encode(table_of(followed(None))).T)  # type: ignore[arg-type]
+    frame = encoder.decode(states, np.random.default_rng(0))
+    batch = encoder.decode_batch(states, np.random.default_rng(0))
+    assert batch.equals(to_arrow(frame, encoder.schema).select(batch.schema.names).cast(batch.schema))
+
+
+def test_missing_follows_too() -> None:
+    own = {name: values.astype(float) for name, values in followed(None).items()}  # type: ignore[arg-type]
+    own["educ"][::5] = np.nan
+    own["exper"] = own["age"] - own["educ"] - 6
+    table = table_of(own, kinds={"exper": "integer", "educ": "integer", "age": "integer"})
+    rows = fs.AuditedTrees(seed=0, fairness=fs.Fairness(strength=0.0)).fit(table).sample_table(1_000, seed=0)
+    assert (rows.frame["educ"].is_null() == rows.frame["exper"].is_null()).all()
+    assert rows.frame["educ"].null_count() > 100
+
+
+def test_states_that_others_lead_to_are_their_own() -> None:
+    encoder = TableEncoder.learn(table_of(followed(None)))  # type: ignore[arg-type]
+    states = encoder.encode(table_of(followed(None)))  # type: ignore[arg-type]
+    place = encoder.index("exper")
+    found, inside = encoder.derived_states(place, dict(enumerate(states.T)))
+    assert (found == states[:, place]).mean() > 0.99 and inside.mean() > 0.99, "but for the ends of ranges"
+    place = encoder.index("bmi")
+    found, _ = encoder.derived_states(place, dict(enumerate(states.T)))
+    assert np.corrcoef(found, states[:, place])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"of": ("age", "y")},
+        {"of": ("age", "bmi")},
+        {"of": ("age", "nobody")},
+        {"of": ("age", "s")},
+    ],
+)
+def test_damaged_relations_are_refused(wrong: dict[str, Any]) -> None:
+    encoder = TableEncoder.learn(table_of(followed(None)))  # type: ignore[arg-type]
+    own = encoder.derived[encoder.index("exper")].model_copy(update=wrong)
+    states = [
+        part.model_copy(update={"follows": own})
+        if isinstance(part, NumberStates) and part.name == "exper"
+        else part
+        for part in encoder.states
+    ]
+    with pytest.raises(DataError, match="exper"):
+        TableEncoder(encoder.schema, states)
+
+
+def test_a_relation_of_itself_is_none() -> None:
+    with pytest.raises(ValueError, match="not valid"):
+        Derived(name="x", form="sum", of=("x",), weights=(1.0,), constant=0.0)
