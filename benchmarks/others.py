@@ -51,7 +51,7 @@ RECIPES = {
     "crime1": Recipe(lambda f: f["narr86"] == 0, "race", "narr86 nfarr86 nparr86 pcnvsq pt86sq inc86sq"),
     "recid": Recipe(lambda f: f["cens"] == 1, "black", "cens durat ldurat"),
     "401ksubs": Recipe(lambda f: f["e401k"] == 1, "male", "e401k p401k incsq agesq"),
-    "mroz": Recipe(lambda f: f["inlf"] == 1, "city", "inlf hours wage repwage lwage expersq mtr"),
+    "mroz": Recipe(lambda f: f["inlf"] == 1, "city", "inlf hours wage repwage lwage expersq mtr nwifeinc"),
     "card": Recipe(_above_middle("wage"), "black", "id wage lwage expersq"),
     "twoyear": Recipe(_above_middle("lwage"), "female", "id lwage"),
     "happiness": Recipe(
@@ -60,7 +60,7 @@ RECIPES = {
     ),
     "injury": Recipe(lambda f: f["durat"] <= 4, "male", "durat ldurat afhigh lprewage lage ltotmed highlpre"),
     "cps91": Recipe(
-        lambda f: f["inlf"] == 1, "black", "inlf earns hours hrwage lwage union expersq"
+        lambda f: f["inlf"] == 1, "black", "inlf earns hours hrwage lwage union expersq nwifeinc"
     ),
     "beauty": Recipe(_above_middle("wage"), "female", "wage lwage expersq"),
     "wage2": Recipe(_above_middle("wage"), "black", "wage lwage"),

@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import fairsynth as fs
+from fairsynth.cli.app import app
 from fairsynth.data.derived import Derived, find_derived
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
@@ -131,6 +133,11 @@ def test_a_rest_that_is_often_nothing_is_drawn_and_the_total_computed() -> None:
     assert found in ({"total": "wage + other"}, {"wage": "total - other"})
 
 
+def test_numbers_that_floats_do_not_hold_are_left_alone() -> None:
+    own = people()["age"].astype(np.int64) * 10**16 + 7
+    assert found_in({"one": own, "other": own}) == {}
+
+
 def test_missing_values_have_to_agree() -> None:
     own = {name: values.astype(float) for name, values in people().items()}
     own["educ"][::7] = np.nan
@@ -168,6 +175,8 @@ def test_drawn_rows_follow_and_stay_in_range(fitted: fs.AuditedTrees, tmp_path: 
     assert fitted.lines_.layout.encoder.summary()["exper"] == "computed: age - educ - 6"
     path = tmp_path / "m.fairsynth"
     fitted.save(path)
+    told = CliRunner().invoke(app, ["inspect", str(path)])
+    assert told.exit_code == 0 and "  exper = age - educ - 6\n" in told.output
     assert fs.load_generator(path).sample_table(3_000, seed=0).frame.equals(rows.frame)
     student = fs.AuditedTrees().distill(path, rows=2_000)
     assert_follows(student.sample_table(1_000, seed=0).frame)

@@ -299,6 +299,7 @@ def inspect(
 
 
 def _description(content: Bundle) -> Iterator[str]:
+    from fairsynth.data.derived import Derived
     from fairsynth.data.schema import Schema
 
     said = content.manifest
@@ -320,6 +321,12 @@ def _description(content: Bundle) -> Iterator[str]:
         yield "\nwhat in this file came from the data"
         for item in from_data:
             yield f"  - {item['what']} ({item['where']})"
+    columns = content.documents.get("columns")
+    own = [part for part in columns if isinstance(part, dict)] if isinstance(columns, list) else []
+    if follows := [Derived.model_validate(part["follows"]) for part in own if part.get("follows")]:
+        yield "\ncolumns that are computed from others, once those are drawn"
+        for derived in follows:
+            yield f"  {derived.name} = {derived}"
     yield "\nfiles in it (bytes, SHA-256)"
     for name, member in content.members.items():
         yield f"  {name:<24} {member.bytes:>12,}  {member.sha256}"

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fairsynth.data.roundness import EXACT
 from fairsynth.data.schema import Column, Schema
 from fairsynth.data.table import Table
 
@@ -138,7 +139,11 @@ def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...
     """
     schema = table.schema
     apart = {schema.target, *schema.sensitive}
-    numbers = [c.name for c in schema if c.kind in ("continuous", "integer") and c.name not in apart]
+    numbers = [
+        c.name
+        for c in schema
+        if c.kind in ("continuous", "integer") and c.name not in apart and max(map(abs, c.bounds)) < EXACT
+    ]
     if len(numbers) < 2 or len(table) < 2 * MIN_ROWS:
         return ()
     search = _Search.of(table, numbers, steps)
