@@ -9,7 +9,7 @@ pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -190,7 +190,7 @@ class _Search:
 
     def sum_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
         """Return how a column is a sum of others, if it is."""
-        asked = self._asked(name, besides, lambda values: np.isfinite(values))
+        asked = self._asked(name, besides, np.isfinite)
         if asked is None:
             return None
         rows, sources = asked
@@ -198,9 +198,13 @@ class _Search:
         table = np.stack([self.values[k][rows] for k in sources], axis=1)
         within = self._slack(name)
         for chosen, weights, constant in _pursued(table, aim, MOST_SUMMED, within):
-            own = self._sum(name, [sources[k] for k in chosen], weights, constant)
-            if own is not None and self.follows(own):
-                return own
+            order = _as_people_write(weights, chosen)
+            constant = constant if abs(constant) > within * 1e-3 else 0.0
+            found = self._in_few_digits(
+                name, "sum", [sources[chosen[k]] for k in order], weights[order], constant
+            )
+            if found is not None:
+                return found
         return None
 
     def product_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
@@ -220,13 +224,14 @@ class _Search:
                 continue
             product = np.prod(table[:, chosen] ** powers, axis=1)
             constant = float(aim @ product / (product @ product))
-            for digits in (1, 2, 3, 4, 6, 9, 15):
-                own = Derived(
-                    name=name, form="product", of=tuple(sources[k] for k in chosen),
-                    weights=tuple(powers.tolist()), constant=float(f"{constant:.{digits}g}"),
-                )  # fmt: skip
-                if self.follows(own):
-                    return own
+            if np.median(np.abs(constant * product - aim)) > 1.02 * self._slack(name):
+                continue
+            order = _as_people_write(powers, chosen)
+            found = self._in_few_digits(
+                name, "product", [sources[chosen[k]] for k in order], powers[order], constant
+            )
+            if found is not None:
+                return found
         return None
 
     def follows(self, own: Derived) -> bool:
@@ -278,10 +283,9 @@ class _Search:
         return step / 2 if step else FLOAT_NOISE * float(np.nanmax(np.abs(self.values[name])))
 
     def _asked(
-        self, name: str, besides: Mapping[str, Derived], usable: object
+        self, name: str, besides: Mapping[str, Derived], usable: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[np.ndarray, list[str]] | None:
         """Return rows and columns that a relation is looked for in: those that can be used in nearly all rows."""
-        assert callable(usable)
         own = self.some[usable(self.values[name][self.some])]
         if len(own) < MIN_ROWS or len(np.unique(self.values[name][own])) < MIN_VALUES:
             return None
@@ -297,18 +301,23 @@ class _Search:
         sources = [other for other in sources if np.ptp(self.values[other][rows]) > 0] if len(rows) else []
         return (rows, sources) if len(rows) >= MIN_ROWS and sources else None
 
-    def _sum(self, name: str, of: list[str], weights: np.ndarray, constant: float) -> Derived | None:
-        """Return the sum of the fewest digits that says as much."""
-        first = None
+    def _in_few_digits(
+        self, name: str, form: Literal["sum", "product"], of: list[str], weights: np.ndarray, constant: float
+    ) -> Derived | None:
+        """Return the relation of the fewest digits that the rows follow, if any."""
         for digits in (1, 2, 3, 4, 6, 9, 15):
             own = Derived(
-                name=name, form="sum", of=tuple(of), weights=tuple(float(f"{w:.{digits}g}") for w in weights),
-                constant=float(f"{constant:.{digits}g}") if abs(constant) > self._slack(name) * 1e-3 else 0.0,
+                name=name, form=form, of=tuple(of), weights=tuple(float(f"{w:.{digits}g}") for w in weights),
+                constant=float(f"{constant:.{digits}g}"),
             )  # fmt: skip
-            if 0.0 not in own.weights and self.follows(own):
+            if self.follows(own):
                 return own
-            first = own
-        return first
+        return None
+
+
+def _as_people_write(weights: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """Return the order of terms: what is added or multiplied first, otherwise as the columns stand in the table."""
+    return np.lexsort((chosen, weights < 0))
 
 
 def _clearly_more(share: float, other: float, n: int) -> bool:
