@@ -317,7 +317,7 @@ class _Search:
 
 def _as_people_write(weights: np.ndarray, chosen: list[int]) -> np.ndarray:
     """Return the order of terms: what is added or multiplied first, otherwise as the columns stand in the table."""
-    return np.lexsort((chosen, weights < 0))
+    return np.lexsort((np.array(chosen), weights < 0))
 
 
 def _clearly_more(share: float, other: float, n: int) -> bool:
