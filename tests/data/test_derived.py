@@ -188,6 +188,33 @@ def test_conditions_are_met_on_both_sides(fitted: fs.AuditedTrees) -> None:
     assert_follows(given_source.frame, 0.98)
     given_own = fitted.sample_table(50, seed=0, where={"exper": 20})
     assert (given_own.frame["exper"] == 20).all()
+    assert_follows(given_own.frame, 0.98)
+    both = fitted.sample_table(20, seed=0, where={"exper": 20, "educ": 12})
+    assert (
+        (both.frame["exper"] == 20).all()
+        and (both.frame["educ"] == 12).all()
+        and (both.frame["age"] == 38).all()
+    )
+
+
+def test_a_network_that_knows_no_relation_follows_where_its_value_is_asked_for() -> None:
+    table = table_of(followed(None))  # type: ignore[arg-type]
+    model = fs.PlainVAE(seed=0, epochs=2).fit(table)
+    rows = model.sample_table(40, seed=0, where={"exper": 20}).frame
+    assert (rows["exper"] == 20).all() and rows["age"].n_unique() > 3
+    assert_follows(rows, 0.9)  # what leaves its range is cut off
+    rows = model.sample_table(40, seed=0, where={"bmi": 25}).frame
+    assert (rows["bmi"] == 25).all()
+    assert ((rows["weight"] / rows["height"] ** 2 - 25).abs() < 0.3).mean() > 0.9, "but for rounding height"
+
+
+def test_every_part_of_a_relation_can_be_solved_for() -> None:
+    known = {"a": np.array([3.0, 5.0]), "b": np.array([2.0, 4.0]), "c": np.array([7.0, 1.0])}
+    for form, weights in (("sum", (2.0, -1.5, 0.5)), ("product", (2.0, -1.0, 0.5))):
+        own = Derived(name="x", form=form, of=("a", "b", "c"), weights=weights, constant=3.0)  # type: ignore[arg-type]
+        given_it = {**known, "x": own.values(known)}
+        for name in known:
+            np.testing.assert_allclose(own.solved(name, given_it), known[name])
 
 
 def test_batches_are_the_same_rows(fitted: fs.AuditedTrees) -> None:

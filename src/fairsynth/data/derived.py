@@ -81,6 +81,18 @@ class Derived(BaseModel):
                 )
         return start
 
+    def solved(self, which: str, known: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return one of the columns that it follows from, before it is rounded, given itself and the others."""
+        start, weights = known[self.name], dict(zip(self.of, self.weights, strict=True))
+        others = {name: weight for name, weight in weights.items() if name != which}
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if self.form == "sum":
+                rest = sum((weight * known[name] for name, weight in others.items()), np.zeros(len(start)))
+                return np.asarray((start - self.constant - rest) / weights[which])
+            for name, weight in others.items():
+                start = start / known[name] ** weight
+            return np.asarray((start / self.constant) ** (1 / weights[which]))
+
     def __str__(self) -> str:
         """Say it as a formula."""
         if self.form == "product":

@@ -27,7 +27,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fairsynth.data.derived import check_derived, find_derived, on_grid
+from fairsynth.data.derived import Derived, check_derived, find_derived, on_grid
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
@@ -122,7 +122,7 @@ class TableEncoder:
         rng : np.random.Generator
             Draws the numbers inside their intervals.
         besides : collection of str
-            Columns that are not computed from others though they could be: their states were asked for.
+            Columns of which something was asked: they stay as they are drawn, and others are computed from them.
         """
         frame = pl.DataFrame(
             [
@@ -133,7 +133,16 @@ class TableEncoder:
         return self.followed(frame, besides)
 
     def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
-        """Return canonical rows in which columns that follow from others do, but for those in `besides`."""
+        """Return canonical rows in which columns that follow from others do.
+
+        Those in `besides` stay as they are: where such a column follows from others, one of these that is not among
+        them is computed instead, one whose range the value does not leave if there is any.
+        """
+        fixed = set(besides)
+        for own in self.derived.values():
+            if own.name in besides:
+                frame = self._solved(frame, own, [name for name in own.of if name not in fixed])
+                fixed |= set(own.of)
         columns = [
             self._computed(j, {name: frame[name] for name in own.of})
             for j, own in self.derived.items()
@@ -141,18 +150,29 @@ class TableEncoder:
         ]
         return frame.with_columns(columns) if columns else frame
 
+    def _solved(self, frame: pl.DataFrame, own: Derived, free: list[str]) -> pl.DataFrame:
+        """Return rows that follow though the column itself stays as it is, by columns that are free to move."""
+        known = {name: _numbers(frame[name]) for name in (own.name, *own.of)}
+        left = ~np.isnan(np.stack(list(known.values()))).any(0)
+        for name in reversed(free):
+            values, (low, high) = own.solved(name, known), self.schema[name].bounds
+            here = left & (values >= low) & (values <= high)
+            moved = pl.when(pl.Series(here)).then(self._column(name, values, None)).otherwise(frame[name])
+            frame, left = frame.with_columns(moved.alias(name)), left & ~here
+        return frame
+
     def _computed(self, place: int, sources: Mapping[str, pl.Series]) -> pl.Series:
         """Return the canonical values of a column that follows from others; missing where one of them is."""
         own = self.derived[place]
-        column = self.schema[own.name]
-        numbers = {
-            name: values.cast(pl.Float64).fill_null(np.nan).to_numpy() for name, values in sources.items()
-        }
+        numbers = {name: _numbers(values) for name, values in sources.items()}
         gone = np.isnan(np.stack(list(numbers.values()))).any(0)
-        values = pl.Series(own.name, on_grid(own.values(numbers), column, grid_step(column)))
-        if column.kind == "integer":
-            values = values.cast(pl.Int64)
-        return with_missing(values, gone if gone.any() else None)
+        return self._column(own.name, own.values(numbers), gone if gone.any() else None)
+
+    def _column(self, name: str, values: np.ndarray, gone: np.ndarray | None) -> pl.Series:
+        """Return numbers as canonical values of a column."""
+        column = self.schema[name]
+        found = pl.Series(name, on_grid(values, column, grid_step(column)))
+        return with_missing(found.cast(pl.Int64) if column.kind == "integer" else found, gone)
 
     def derived_states(self, place: int, lines: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the states that a column follows into, given those of the columns it follows from.
@@ -245,3 +265,8 @@ class TableEncoder:
                     f"{len(part.edges)} averaged quantiles, range{round_}"
                 )
         return told
+
+
+def _numbers(values: pl.Series) -> np.ndarray:
+    """Return canonical values as float64 ``(n,)``, NaN where missing."""
+    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
