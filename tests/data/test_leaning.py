@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.stats import poisson
 
 from fairsynth import Table
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.leaning import MIN_ROWS, NEAREST, leaned, learn_means, rates_of
 from fairsynth.data.number_states import NumberStates
+from fairsynth.data.shared_values import beyond_chance
 
 
 def states_of(values: np.ndarray, kind: str = "continuous") -> tuple[NumberStates, Table]:
@@ -145,3 +147,29 @@ def test_a_spike_among_whole_numbers_is_a_state() -> None:
     part, table = states_of(values, "integer")
     assert part.atoms == (27_182.0, 31_415.0)
     assert (drawn(part, table) == 31_415).mean() == pytest.approx(15 / 4_000, abs=0.002)
+
+
+def test_what_chance_explains_is_that_of_the_others_in_the_interval() -> None:
+    """Of 100 rows in 50 values ten share one: the other 90 in 49 values make 1.84 likely, and ten so at 2.3e-5."""
+
+    def shared(n_distinct: int) -> bool:
+        found = beyond_chance(
+            np.array([10]), np.array([0]), np.array([[100]]), np.array([[50.0]]), n_distinct
+        )
+        return bool(found[0])
+
+    assert poisson.sf(9, 90 / 49) == pytest.approx(2.3e-5, rel=0.05)
+    assert shared(1) and not shared(10), "the more values there are, the likelier is one such among them"
+
+
+def test_who_shares_a_value_says_nothing_of_how_often_such_values_come() -> None:
+    """Three round values, of which one has all twelve rows: of the other two nobody has any."""
+    rows, room = np.array([[20, 12]]), np.array([[20.0, 3.0]])
+    assert beyond_chance(np.array([12]), np.array([1]), rows, room, 10).all()
+    alike = np.array([[20, 36]])
+    assert not beyond_chance(np.array([12]), np.array([1]), alike, room, 10).any(), "twelve on each of them"
+
+
+def test_where_nothing_else_is_as_round_nothing_is_said() -> None:
+    rows, room = np.array([[20, 12]]), np.array([[20.0, 1.0]])
+    assert not beyond_chance(np.array([12]), np.array([1]), rows, room, 10).any()
