@@ -163,12 +163,12 @@ def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...
     used: set[str] = set()
     # What is computed mostly is on no grid, and comes after what it is computed from.
     for name in sorted(reversed(numbers), key=lambda name: steps[name] > 0):
-        if name in used or name in found:
+        if name in used:
             continue
         own = search.sum_of(name, found) or search.product_of(name, found)
         if own is None or not search.comes_out(own):
             continue
-        found[own.name] = own
+        found[name] = own
         used |= set(own.of)
     return tuple(found[name] for name in numbers if name in found)
 

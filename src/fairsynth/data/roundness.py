@@ -307,13 +307,16 @@ class _Counted:
 
     def told(self) -> Roundness:
         """Return what may be told of it: each interval leans on those around it, and they on the whole column."""
-        around = np.stack(
-            [self.counts[max(0, i - AROUND) : i + AROUND + 1].sum(0) for i in range(len(self.counts))]
-        )
+        near_counts = around(self.counts)
         usual = _shares(np.where(self.counts.sum(0) >= MIN_SHARED, self.usual, 0.0), self.usual)
-        near = _shares(np.where(self.there > 0, _leaning(around, usual), 0.0), usual)
+        near = _shares(np.where(self.there > 0, _leaning(near_counts, usual), 0.0), usual)
         shares = _leaning(self.counts, near)
         return Roundness(grids=self.grids, shares=tuple(map(tuple, np.round(shares, 9).tolist())))
+
+
+def around(table: np.ndarray) -> np.ndarray:
+    """Return the sums of each line of a table and of the `AROUND` lines on either side of it."""
+    return np.stack([table[max(0, i - AROUND) : i + AROUND + 1].sum(0) for i in range(len(table))])
 
 
 def _leaning(counts: np.ndarray, usual: np.ndarray) -> np.ndarray:

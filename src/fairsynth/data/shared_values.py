@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import poisson
 
+from fairsynth.data.roundness import around
+
 #: How seldom chance has any value of a column so often as one that counts as shared.
 CHANCE = 1e-4
-#: Intervals on either side that say how often numbers are how round.
-AROUND = 4
 
 
 def beyond_chance(
@@ -43,11 +43,8 @@ def beyond_chance(
     interval, kind = places // n_kinds, places % n_kinds
     # Who shares the value that is asked about says nothing of the others.
     others = rows.sum(1)[interval] - counts
-    near_rows, near_room, own = (
-        _around(rows)[interval],
-        _around(room)[interval],
-        (np.arange(len(counts)), kind),
-    )
+    near_rows, near_room = around(rows)[interval], around(room)[interval]
+    own = np.arange(len(counts)), kind
     left = room[interval].astype(np.float64)
     near_rows[own] -= counts
     near_room[own] -= 1
@@ -58,7 +55,3 @@ def beyond_chance(
     known = (weight > 0) & (near_room[own] > 0)
     expected = np.where(known, others * popular[own] / np.where(known, weight, 1.0), np.inf)
     return np.asarray(poisson.sf(counts - 1, expected) < CHANCE / n_distinct)
-
-
-def _around(table: np.ndarray) -> np.ndarray:
-    return np.stack([table[max(0, i - AROUND) : i + AROUND + 1].sum(0) for i in range(len(table))])
