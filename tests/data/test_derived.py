@@ -19,6 +19,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.number_states import NumberStates, grid_step
 from fairsynth.errors import DataError
+from fairsynth.generators.tree_rows import draw_rows
 
 N = 600
 
@@ -223,6 +224,37 @@ def test_batches_are_the_same_rows(fitted: fs.AuditedTrees) -> None:
     frame = encoder.decode(states, np.random.default_rng(0))
     batch = encoder.decode_batch(states, np.random.default_rng(0))
     assert batch.equals(to_arrow(frame, encoder.schema).select(batch.schema.names).cast(batch.schema))
+
+
+def test_columns_that_share_a_source_agree_after_it_is_drawn_again() -> None:
+    """Where one leaves its range, the source is drawn anew, and what else follows from it has to move along."""
+    rng = np.random.default_rng(0)
+    salary, bonus = rng.integers(20, 900, N), rng.integers(0, 900, N)
+    rare = salary + bonus > 1_000  # nobody earns more, so that many sums of two draws leave the range
+    salary, bonus = np.where(rare, salary // 2, salary), np.where(rare, bonus // 3, bonus)
+    table = table_of(
+        {"salary": salary, "bonus": bonus, "pay": salary + bonus, "ahead": salary - bonus},
+        kinds=dict.fromkeys(("salary", "bonus", "pay", "ahead"), "integer"),
+    )
+    model = fs.AuditedTrees(seed=0, fairness=fs.Fairness(strength=0.0), min_leaf=1_000).fit(table)
+    lines = model.lines_
+    encoder = lines.layout.encoder
+    assert len(encoder.derived) == 2 and len(lines.followers) == 1, "both follow from the one drawn later"
+    told: list[list[np.ndarray]] = []
+
+    def label(known: list[np.ndarray], rows: slice, rng: np.random.Generator) -> np.ndarray:
+        told.append(known)
+        return np.zeros(rows.stop - rows.start, dtype=np.int32)
+
+    n = 5_000
+    drawn = draw_rows(lines, model.trees_, np.zeros((n, 1), dtype=np.int64), np.random.default_rng(1), label)
+    inside = []
+    for column in encoder.derived:
+        states, fits = encoder.derived_states(column, dict(enumerate(drawn)))
+        inside.append(fits.mean())
+        assert (drawn[column] == states).all()
+        assert (told[0][column] == lines.bins[column].of_state[states]).all()
+    assert min(inside) > 0.99
 
 
 def test_missing_follows_too() -> None:

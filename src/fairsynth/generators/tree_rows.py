@@ -95,8 +95,14 @@ class Lines:
         self.telling = list(telling)
         #: Columns in the order in which they are drawn.
         self.order = own + _after_sources([j for j in telling if j not in layout.bands], layout)
+        derived = layout.encoder.derived
         #: Those of them that a tree draws; the others follow from them.
-        self.grown = [j for j in self.order if j not in layout.encoder.derived]
+        self.grown = [j for j in self.order if j not in derived]
+        #: Column → those that follow from it and from others drawn before it.
+        self.followers: dict[int, list[int]] = {}
+        for column in (j for j in self.order if j in derived):
+            sources = [layout.encoder.index(name) for name in derived[column].of]
+            self.followers.setdefault(max(sources, key=self.order.index), []).append(column)
 
     def before(self, column: int) -> tuple[int, ...]:
         """Return the lines that the tree of a column may ask: all of them for the target."""
@@ -329,45 +335,48 @@ def draw_rows(
             else:
                 drawn[place, part] = levels[part, a]
                 known[place] = of_state[place].take(levels[part, a])
-        for column in lines.order:
-            if column in layout.encoder.derived:
-                states = _followed(lines, trees, column, drawn[:, part], known, of_state, rng)
-            else:
-                own = trees[column]
-                states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
+        for column in lines.grown:
+            own = trees[column]
+            states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
             drawn[column, part] = states
             known[column] = of_state[column].take(states)
+            if column in lines.followers:
+                _follow(lines, trees, column, drawn[:, part], known, of_state, rng)
         drawn[layout.target, part] = label(known, part, rng)
     return drawn
 
 
-def _followed(
+def _follow(
     lines: Lines,
     trees: Mapping[int, ColumnTree],
-    column: int,
+    last: int,
     drawn: np.ndarray,
     known: list[np.ndarray],
     of_state: list[np.ndarray],
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return the states of a column that follows from others, int32 ``(n,)``.
+) -> None:
+    """Fill in the columns whose last source has just been drawn, in `drawn` ``(columns, n)`` and `known`.
 
-    Where it would leave its range, the last of what it follows from is drawn again, in `drawn` ``(columns, n)`` and
-    `known`: a total that its parts exceed has none of such parts.
+    Where one of them would leave its range, that source is drawn again, and all of them follow anew: a total that its
+    parts exceed has none of such parts.
     """
-    encoder = lines.layout.encoder
-    sources = [encoder.index(name) for name in encoder.derived[column].of]
-    last = max(sources, key=lines.order.index)
-    states, inside = encoder.derived_states(column, {j: drawn[j] for j in sources})
-    for _ in range(TRIES):
-        rows = np.flatnonzero(~inside)
+    encoder, own = lines.layout.encoder, trees[last]
+    rows = np.arange(drawn.shape[1])
+    for trial in range(1 + TRIES):
+        if trial:
+            again = own.lookup.draw(own.asked([known[k].take(rows) for k in own.parents]), len(rows), rng)
+            drawn[last, rows], known[last][rows] = again, of_state[last].take(again)
+        inside = np.ones(len(rows), dtype=bool)
+        for column in lines.followers[last]:
+            sources = [encoder.index(name) for name in encoder.derived[column].of]
+            states, fits = encoder.derived_states(column, {j: drawn[j].take(rows) for j in sources})
+            drawn[column, rows] = states
+            inside &= fits
+        rows = rows[~inside]
         if not len(rows):
             break
-        own = trees[last]
-        again = own.lookup.draw(own.asked([known[k].take(rows) for k in own.parents]), len(rows), rng)
-        drawn[last, rows], known[last][rows] = again, of_state[last].take(again)
-        states[rows], inside[rows] = encoder.derived_states(column, {j: drawn[j, rows] for j in sources})
-    return states
+    for column in lines.followers[last]:
+        known[column] = of_state[column].take(drawn[column])
 
 
 def tree_tensors(trees: Mapping[int, ColumnTree]) -> dict[str, np.ndarray]:
