@@ -15,6 +15,7 @@ def main() -> None:
     quality.add_argument("--strength", type=float, default=1.0)
     quality.add_argument("--depth", default="core")
     quality.add_argument("--model", default="fairvae")
+    quality.add_argument("--times", type=int, default=1, help="rows drawn for each training row")
     dial = what.add_parser("dial", help="strength against fairness")
     dial.add_argument("dataset", nargs="?", default="adult")
     for parent in (quality, dial):
@@ -97,7 +98,7 @@ def main() -> None:
     if chosen.what == "quality":
         qualities.run(
             chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion,
-            strength=chosen.strength, depth=chosen.depth, model=chosen.model,
+            strength=chosen.strength, depth=chosen.depth, model=chosen.model, times=chosen.times,
         )  # fmt: skip
     elif chosen.what == "dial":
         dials.run(chosen.dataset, chosen.sensitive, seeds=chosen.seeds, criterion=chosen.criterion)

@@ -23,12 +23,16 @@ def run(
     strength: float,
     depth: str,
     model: str = "fairvae",
+    times: int = 1,
 ) -> None:
-    """Fit, distil and evaluate with seeds 0, 1, …; print every run and keep all."""
+    """Fit, distil and evaluate with seeds 0, 1, …; print every run and keep all.
+
+    Drawn are `times` as many rows as there are training rows.
+    """
     train, test = load(name, sensitive)
     runs = []
     for seed in range(seeds):
-        runs += one_seed(train, test, seed, criterion, strength, depth, model)
+        runs += one_seed(train, test, seed, criterion, strength, depth, model, times)
         print(
             seed,
             {r["source"]: {k: round(v, 3) for k, v in r["scores"].items()} for r in runs[-3:]},
@@ -41,11 +45,13 @@ def run(
         else f"-{criterion}-{strength}"
     )
     suffix += "" if model == "fairvae" else f"-{model}"
+    suffix += "" if times == 1 else f"-x{times}"
     body = {
         "dataset": name,
         "sensitive": list(train.schema.sensitive),
         "criterion": criterion,
         "strength": strength,
+        "times": times,
         "summary": summary(runs),
         "runs": runs,
     }
@@ -53,7 +59,14 @@ def run(
 
 
 def one_seed(
-    train: Any, test: Any, seed: int, criterion: str, strength: float, depth: str, model: str
+    train: Any,
+    test: Any,
+    seed: int,
+    criterion: str,
+    strength: float,
+    depth: str,
+    model: str,
+    times: int = 1,
 ) -> list[dict[str, Any]]:
     """Return the scores of teacher, student and real rows for one seed."""
     import tempfile
@@ -66,7 +79,7 @@ def one_seed(
     fairness = fs.Fairness(criterion, strength)  # type: ignore[arg-type]
     teacher = get_generator_class(model)(fairness=fairness, seed=seed).fit(train)
     fitted = time.perf_counter() - began
-    tables = {"teacher": teacher.sample_table(len(train), seed=seed)}
+    tables = {"teacher": teacher.sample_table(times * len(train), seed=seed)}
     distilled = 0.0
     if teacher.capabilities.teacher:
         with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +89,7 @@ def one_seed(
             student: Any = student_class(path)()
             student.distill(path, seed=seed)
             distilled = time.perf_counter() - began
-        tables["student"] = student.sample_table(len(train), seed=seed)
+        tables["student"] = student.sample_table(times * len(train), seed=seed)
     evaluation = fs.evaluate(train, test, tables, seed=seed, depth=depth)
     seconds = {"fit": round(fitted, 1), "distil": round(distilled, 1)}
     found = [

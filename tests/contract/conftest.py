@@ -16,7 +16,7 @@ from toys import mixed_frame, mixed_table, small_table
 
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError
-from fairsynth.generators import fairvae
+from fairsynth.generators import audit, fairvae
 from fairsynth.generators.base import Generator
 from fairsynth.generators.registry import get_generator_class, list_generators
 
@@ -83,12 +83,13 @@ _models: dict[tuple[str, str], Generator | CapabilityError] = {}
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_defaults() -> Iterator[None]:
-    """Let what a generator trains on its way (a teacher with default settings) be quick, too."""
-    before = fairvae.MIN_STEPS, fairvae.FairVAE.__init__.__kwdefaults__["epochs"]
-    fairvae.MIN_STEPS = 25
-    fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 2
-    yield
-    fairvae.MIN_STEPS, fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = before
+    """Let what a generator trains on its way (a teacher with default settings, models of an audit) be quick, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fairvae, "MIN_STEPS", 25)
+        patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, "epochs", 2)
+        patch.setattr(audit, "ROUNDS", 1)
+        patch.setattr(audit, "SURE_DRAWS", 1)
+        yield
 
 
 @pytest.fixture(params=list_generators())

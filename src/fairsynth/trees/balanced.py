@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg.blas import dger
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-#: Variables, at most: every row costs the third power of their number.
+#: Variables, at most: every row costs the second power of their number.
 MOST = 40
 #: A probability this near to 0 or 1 is one of them.
 EDGE = 1e-9
+#: What is left of a row below this, beside its largest term, is rounding.
+TINY = 1e-7
+#: After so many rows that joined, rounding is cleared away.
+REFRESHED = 50
 #: Rows that a level needs to be balanced by itself.
 FEW = 8
 
@@ -48,26 +53,79 @@ def balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator
 
 def _balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     now = shares.astype(np.float64)
-    n_variables = variables.shape[1]
     open_rows = rng.permutation(np.flatnonzero((now > EDGE) & (now < 1 - EDGE)))
-    window, ahead = open_rows[: n_variables + 1], n_variables + 1
-    while len(window):
-        served = min(len(window) - 1, n_variables)
+    window = _flown(now, variables, open_rows, rng)
+    while len(window):  # what is left cannot serve all variables
+        served = min(len(window) - 1, variables.shape[1])
         if served == 0:
             now[window] = rng.random(len(window)) < now[window]
             break
         direction = _without_effect(variables[window, :served].T)
-        own = now[window]
-        steps = np.abs(direction) > EDGE
-        toward = np.where(direction > 0, 1 - own, own)[steps] / np.abs(direction[steps])
-        away = np.where(direction > 0, own, 1 - own)[steps] / np.abs(direction[steps])
-        up, down = toward.min(), away.min()
-        own = own + (up if rng.random() * (up + down) < down else -down) * direction
-        now[window] = own
-        window = window[(own > EDGE) & (own < 1 - EDGE)]
-        more = open_rows[ahead : ahead + n_variables + 1 - len(window)]
-        window, ahead = np.concatenate([window, more]), ahead + len(more)
+        direction[np.abs(direction) <= EDGE] = 0.0
+        with np.errstate(divide="ignore"):
+            now[window] += _step(now[window], direction, rng) * direction
+        window = window[_open(now[window])]
     return (now > 0.5).astype(np.int64)
+
+
+def _flown(
+    now: np.ndarray, variables: np.ndarray, open_rows: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Settle rows one after the other, in `now`, and return those that are left open.
+
+    Rows whose variables do not depend on each other are held as a basis. A new row either belongs to none of them, and
+    joins; or it is a sum of them, and so tells a direction in which no variable changes, along which they go until one
+    of them is settled. What a row is in terms of the basis is kept up to date as the simplex method does, in the second
+    power of the number of variables instead of the third, and rows of which a variable is never seen cost nothing.
+    """
+    size = variables.shape[1]
+    # Of the basis, one a line; and from variables to its terms, in the order of columns, which BLAS changes in place.
+    vectors, inverse = np.eye(size), np.eye(size, order="F")
+    # The last place is that of the new row.
+    rows, own = np.zeros(size + 1, dtype=np.int64), np.full(size + 1, 0.5)
+    held, terms = np.zeros(size + 1, dtype=bool), np.zeros(size + 1)
+    joined = 0
+    with np.errstate(divide="ignore"):  # who does not move has no end of room
+        for row in open_rows:
+            np.dot(inverse, variables[row], out=terms[:size])
+            terms[size] = -1.0
+            weights = np.abs(terms)
+            negligible = TINY * weights[weights.argmax()]
+            terms[weights <= negligible] = 0.0
+            rows[size], own[size], held[size] = row, now[row], True
+            while held[size]:
+                outside = weights * ~held
+                place = outside.argmax()
+                if outside[place] > negligible:
+                    vectors[place], rows[place], own[place], held[place] = variables[row], row, own[size], True
+                    joined += 1
+                    if joined % REFRESHED:
+                        line = inverse[place] / terms[place]
+                        inverse = dger(-1.0, terms[:size], line, a=inverse, overwrite_a=1)
+                        inverse[place] = line
+                    else:
+                        inverse = np.asfortranarray(np.linalg.inv(vectors.T))
+                    break
+                direction = terms * held
+                own += _step(own, direction, rng) * direction
+                settled = held & ~_open(own)
+                now[rows[settled]], own[settled] = own[settled], 0.5
+                held &= ~settled
+    held[size] = False
+    now[rows[held]] = own[held]
+    return rows[held]
+
+
+def _step(own: np.ndarray, direction: np.ndarray, rng: np.random.Generator) -> float:
+    """Return how far probabilities ``(k,)`` go along a direction until one is settled: ahead or back, without bias."""
+    room, pace = np.where(direction > 0, 1 - own, own), np.abs(direction)
+    ahead, back = room / pace, (1 - room) / pace
+    up, down = ahead[ahead.argmin()], back[back.argmin()]
+    return float(up if rng.random() * (up + down) < down else -down)
+
+
+def _open(own: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(own - 0.5) < 0.5 - EDGE)
 
 
 def _without_effect(matrix: np.ndarray) -> np.ndarray:
