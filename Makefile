@@ -11,7 +11,7 @@ ARGS   ?=
 
 # Two processes of one thread each: more threads than cores make the tests slower, not faster.
 WORKERS ?= 2
-PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 NEEDED  := pyproject.toml constraints.txt

@@ -35,6 +35,16 @@ GIVE_UP = 50
 Source = Callable[[int, torch.Generator], Tensor]
 
 
+def more_to_try(n: int, have: int, tried: int, least: int = 256) -> int:
+    """Return how many rows to propose next, if `have` of `n` rows were found among those `tried`.
+
+    The share of those found is taken to be half a row more than it is: that a dozen rows had none says little, and a
+    slow method should not be made to draw a hundred thousand for it.
+    """
+    share = (have + 0.5) / (tried + 1)
+    return int(np.clip((n - have) / share * 1.1 + 64, least, 262_144))
+
+
 class Layout:
     """Which learned column plays which part.
 
@@ -285,8 +295,7 @@ class LatentRows(nn.Module):
                     f"where {prepared.said}: {have} such rows among {tried:,} drawn, and {n:,} are wanted; "
                     "ask for fewer, or loosen the condition."
                 )
-            rate = max(have / tried, 1e-4)
-            want = int(np.clip((n - have) / rate * 1.1 + 64, 256, 262_144))
+            want = more_to_try(n, have, tried)
         lines = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         asked = [self.layout.features[place] for place in prepared.states]
         rng = np.random.default_rng(numbers)

@@ -17,7 +17,7 @@ import polars as pl
 from fairsynth.errors import CapabilityError
 from fairsynth.generators.conditions import decoded, shares_state, wanted_states
 from fairsynth.generators.group_law import with_group_shares
-from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares
+from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares, more_to_try
 from fairsynth.generators.requests import Request, whole_rows
 
 Conditions = Literal["nothing", "group", "label and group"]
@@ -135,7 +135,7 @@ def draw(
     seed: np.random.SeedSequence,
     *,
     least: int = 256,
-    max_tries: int = MAX_TRIES,
+    max_tries: int | None = None,
 ) -> pl.DataFrame:
     """Draw canonical rows that meet a request.
 
@@ -151,14 +151,16 @@ def draw(
         Where chance comes from.
     least : int
         Rows proposed at a time, at least.
-    max_tries : int
-        Rows proposed before it is given up, if `GIVE_UP` times as many would be needed; fewer for slow methods.
+    max_tries : int, optional
+        Rows proposed before it is given up, if `GIVE_UP` times as many would be needed; fewer for slow methods. By
+        default `MAX_TRIES`.
 
     Raises
     ------
     CapabilityError
         If such rows are too rare.
     """
+    max_tries = MAX_TRIES if max_tries is None else max_tries
     rng, numbers = (np.random.default_rng(child) for child in seed.spawn(2))
     room = None if wanted.quotas is None else whole_rows(n, wanted.quotas)
     found: list[np.ndarray] = []
@@ -184,8 +186,7 @@ def draw(
                 f"where {wanted.said}: {have:,} of {n:,} rows among {tried:,} drawn: some of the groups asked for "
                 "hardly ever come from this model; ask for fewer rows or other shares."
             )
-        rate = max(have / tried, 1e-4)
-        want = int(np.clip((n - have) / rate * 1.1 + 64, least, 262_144))
+        want = more_to_try(n, have, tried, least)
     lines = np.concatenate(found, axis=1)[:, :n]
     if room is not None:  # rows of rare groups came last
         lines = lines[:, rng.permutation(n)]

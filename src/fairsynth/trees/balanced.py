@@ -97,7 +97,12 @@ def _flown(
                 outside = weights * ~held
                 place = outside.argmax()
                 if outside[place] > negligible:
-                    vectors[place], rows[place], own[place], held[place] = variables[row], row, own[size], True
+                    vectors[place], rows[place], own[place], held[place] = (
+                        variables[row],
+                        row,
+                        own[size],
+                        True,
+                    )
                     joined += 1
                     if joined % REFRESHED:
                         line = inverse[place] / terms[place]
