@@ -140,12 +140,12 @@ def test_sigkill_loses_only_the_cells_in_flight(plan_file: PlanFile, tmp_path: P
 
 def test_two_runs_in_one_folder_share_the_work(plan_file: PlanFile, tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
-    plan = plan_file(copy("slow", f'does = "raise", seconds = 0.3, log = "{log}"'), "seeds = 6")
+    plan = plan_file(copy("slow", f'does = "raise", seconds = 0.3, log = "{log}"'), "seeds = 3")
     runs = [start(plan, out, "--jobs", "1") for _ in range(2)]
     told = [process.communicate(timeout=PATIENCE)[1] for process in runs]
     assert [process.returncode for process in runs] == [0, 0], told
     found = fits(log)
-    assert sorted(line[2] for line in found) == [f"seed={seed}" for seed in range(6)]
-    assert len(Store(out).keys()) == 12
+    assert sorted(line[2] for line in found) == [f"seed={seed}" for seed in range(3)]
+    assert len(Store(out).keys()) == 6
     for text in told:
-        assert "12 cells, 6 failed" in text
+        assert "6 cells, 3 failed" in text

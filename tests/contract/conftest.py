@@ -82,16 +82,23 @@ TABLES: dict[str, Callable[[], Table]] = {
 _tables: dict[str, Table] = {}
 _models: dict[tuple[str, str], Generator | CapabilityError] = {}
 _drawn: dict[tuple[str, str], Any] = {}
-#: One of each way to keep a checkpoint, and one that keeps none; killing the others is for `make test-all`.
-KILLED = ("fairvae", "fade", "fairgan", "audited-trees")
+#: One generator of each kind.
+KINDS = ("fairvae", "fade", "fairgan", "prefair", "audited-trees")
+#: What the others are asked by `make test-all` only: it takes long, or is a matter of the base class.
+OF_KINDS = (
+    "test_a_fit_killed_in_the_middle_goes_on_and_ends_the_same",
+    "test_missing_values_come_at_about_the_real_share",
+)
+FRAMES = ("pandas", "pyarrow")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave some of the slowest to `make test-all`."""
+    """Leave to `make test-all` what one generator of each kind answers for all."""
     for item in items:
-        killed = item.name.startswith("test_a_fit_killed_in_the_middle")
-        if killed and item.callspec.params.get("name", "") not in KILLED:  # type: ignore[attr-defined]
+        asked = item.callspec.params if hasattr(item, "callspec") else {}
+        general = getattr(item, "originalname", "") in OF_KINDS or asked.get("shape") in FRAMES
+        if general and asked.get("name", KINDS[0]) not in KINDS:
             item.add_marker(pytest.mark.slow)
 
 

@@ -179,6 +179,7 @@ def test_sure_people_are_not_counted_as_surer(proxies: tuple[Table, Table]) -> N
     assert max(sure) <= SURE
 
 
+@pytest.mark.slow
 def test_models_of_drawn_rows_favor_as_many_as_those_of_real_ones() -> None:
     """Of a small table whose label is frequent, models used to favor .04 more people, where .06 more are all."""
     gaps = []

@@ -97,6 +97,7 @@ def test_the_penalty_takes_the_group_out_of_the_latent(
     assert dependence(strong, train) < 0.02
 
 
+@pytest.mark.slow
 def test_the_published_penalty_takes_it_out_too(proxies: tuple[Table, Table], monkeypatch: Any) -> None:
     monkeypatch.setattr(fairvae, "MIN_STEPS", 150)
     chosen = {"penalty": "density", "decoder": "independent", "epochs": 10, "calibrate": False}

@@ -25,7 +25,7 @@ from fairsynth.nn.gan import leaky_perceptron
 from fairsynth.nn.layers import count_parameters
 from fairsynth.progress import Step
 
-KINDS = ("diffusion", "wgan-gp", "lsgan")
+KINDS = ("diffusion", "wgan-gp", pytest.param("lsgan", marks=pytest.mark.slow))
 STEPS = {"diffusion": 400, "wgan-gp": 300, "lsgan": 700}
 BATCH = {"diffusion": 256, "wgan-gp": 128, "lsgan": 256}
 Dial = Callable[[float], FairVAE]

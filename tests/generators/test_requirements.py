@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fairsynth.errors import BundleError, FairsynthWarning, SettingsError
 from fairsynth.evaluation.evaluate import evaluate
 from fairsynth.evaluation.requirements import Requirement, _Court, meet
 from fairsynth.fairness import Fairness
+from fairsynth.generators import audit
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
 
@@ -35,6 +37,16 @@ def test_what_is_written_is_read() -> None:
 def test_what_is_no_requirement_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(SettingsError, match=r"dpr>=0\.95|ratio lies"):
         Requirement.parse(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_audits() -> Iterator[None]:
+    """Let audits end early: how well they find what to move is asked elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "ROUNDS", 3)
+        patch.setattr(audit, "AVERAGED", 2)
+        patch.setattr(audit, "SURE_DRAWS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +73,7 @@ def test_who_asks_to_be_surer_gets_more(
     assert "not in the" not in str(promise)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_sure_the_surest_is_taken_and_says_so(proxies: tuple[Table, Table]) -> None:
     _, promise = meet(proxies[0], "dpr>=0.8", seed=0, confidence=1.0)
     assert promise.met and promise.confidence < 1
@@ -174,6 +187,7 @@ def few_favored(n: int, seed: int) -> Table:
     )
 
 
+@pytest.mark.slow
 def test_where_full_strength_leaves_too_little_weaker_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that useful settings meet is met, and not given up because full strength is of no use."""
     judge = _Court.judge

@@ -211,7 +211,7 @@ def _group_fairness(
     confusion = [of_model(counts, i, len(names)) for i in range(len(names))]
     samples = [of_model(drawn, i, len(names)) for i in range(len(names))]
     where: dict[str, Any] = {"source": source, "attribute": groups.attribute, "label": label}
-    # fairlearn has the last word on the values; the draws of the bootstrap need the counts' speed.
+    # fairlearn has the last word on the headlines; draws of the bootstrap, and what stands beside, need speed.
     parities = [fairness.parity(c[kept]) | fairness.parity_by_fairlearn(c[kept]) for c in confusion]
     sampled = [fairness.parity(s[:, kept]) for s in samples]
     for metric in fairness.PARITY_METRICS:
@@ -233,7 +233,7 @@ def _group_fairness(
     other = large if not np.array_equal(kept, large) and large.sum() >= 2 else n_of > 0
     if not np.array_equal(other, kept):
         suffix = "large_groups" if np.array_equal(other, large) else "all_groups"
-        others = [fairness.parity_by_fairlearn(c[other]) for c in confusion]
+        others = [fairness.parity(c[other]) for c in confusion]
         for metric in ("dpr", "eor"):
             for m in _models(decision):
                 of = range(len(names)) if m == "mean" else [names.index(m)]

@@ -61,7 +61,7 @@ def score_equal_rates(context: Context) -> None:
             drawn = fairness.bootstrap_counts(counts, context.depth.draws, context.rng("equal rates"))
             confusion = [of_model(counts, i, len(names))[kept] for i in range(len(names))]
             samples = [fairness.parity(of_model(drawn, i, len(names))[:, kept]) for i in range(len(names))]
-            values = [fairness.parity_by_fairlearn(c) for c in confusion]
+            values = [fairness.parity(c) for c in confusion]
             for metric, name in METRICS.items():
                 for m in ["mean"] if names == ["constant"] else [*names, "mean"]:
                     of = range(len(names)) if m == "mean" else [names.index(m)]
