@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from fairsynth.generators.evening import WIDTH, Evening, Fold, faded, margins_of, plan
+from fairsynth.generators.evening import BEYOND, WIDTH, Evening, Fold, faded, margins_of, plan
 from fairsynth.generators.margin_shift import FAR, moved
 from fairsynth.trees.scores import PairScores
 
@@ -19,20 +19,23 @@ MARGINS = np.linspace(-6, 6, 2001)
 ONE = np.zeros(len(MARGINS), dtype=np.int64)
 
 
-def of(linear: float, crossing: float, reach: float = FAR) -> Evening:
-    return Evening(np.array([linear]), np.array([crossing]), np.zeros((1, 0)), reach)
+def of(linear: float, crossing: float, reach: float = FAR, beyond: float = FAR) -> Evening:
+    return Evening(np.array([linear]), np.array([crossing]), np.zeros((1, 0)), reach, beyond=beyond)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     linear=st.floats(-2, 2), more=st.floats(-1.0, 1.0), reach=st.sampled_from([1.0, 2.0, 8.0, FAR]),
+    beyond=st.sampled_from([1.0, BEYOND, FAR]),
 )  # fmt: skip
-def test_ranks_stay_and_the_crossing_comes_to_one_half(linear: float, more: float, reach: float) -> None:
-    evening = of(linear, linear + more, reach)
+def test_ranks_stay_and_the_crossing_comes_to_one_half(
+    linear: float, more: float, reach: float, beyond: float
+) -> None:
+    evening = of(linear, linear + more, reach, beyond)
     after = evening.moved(MARGINS, ONE, 1.0)
     assert (np.diff(after) >= -1e-9).all()
     there = np.array([-(linear + more)])
-    left = moved(there, np.array([linear]), reach)[0]
+    left = moved(there, np.array([linear]), reach, min(max(reach, 1.0), beyond))[0]
     at = evening.moved(there, np.zeros(1, dtype=np.int64), 1.0)
     assert abs(at[0]) < 1e-9 or abs(left) > 0.4 * WIDTH
     assert abs(at[0]) <= abs(left)
@@ -43,6 +46,18 @@ def test_far_from_the_threshold_only_the_whole_move_is_left() -> None:
     far = np.abs(MARGINS + 1.3) > WIDTH
     assert np.allclose(evening.moved(MARGINS, ONE, 1.0)[far], MARGINS[far] + 0.5)
     assert np.array_equal(of(0.7, 0.7, 2.0).moved(MARGINS, ONE, 1.0), moved(MARGINS, np.full(2001, 0.7), 2.0))
+
+
+@pytest.mark.parametrize("move", [1.0, -1.0, 0.4])
+def test_who_is_past_the_threshold_already_is_moved_a_little(move: float) -> None:
+    """Of people moved up, those far above stay; those as far below come along."""
+    after = of(move, move, 5.0, BEYOND).moved(MARGINS, ONE, 1.0)
+    toward, gained = np.sign(move) * MARGINS, np.sign(move) * (after - MARGINS)
+    size = abs(move)
+    assert np.allclose(gained[toward >= BEYOND * size], 0)
+    assert (gained[(toward > -size) & (toward < 0.9 * BEYOND * size)] > 0).all()
+    assert gained[np.argmin(np.abs(toward + size))] == pytest.approx(size, abs=0.01)
+    assert (gained[(toward > -5.9 * size) & (toward < -2 * BEYOND * size)] > 0).all()
 
 
 def test_at_strength_0_nothing_moves_and_groups_have_their_own_numbers() -> None:

@@ -81,7 +81,7 @@ def audited(
         Groups too small to tell stay where they began.
     """
     groups, actual, n_groups = auditors.groups, auditors.actual, len(start.linear)
-    plain = Evening.none(n_groups, start.faded.shape[1], start.reach)
+    plain = Evening.none(n_groups, start.faded.shape[1], start.reach, start.beyond)
     drawn = draw(plain, ROUNDS, n_rows)
     custom = auditors.custom(drawn)
     if custom is not None:

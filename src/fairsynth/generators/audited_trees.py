@@ -33,7 +33,7 @@ from fairsynth.generators.audit import ROUNDS, audited
 from fairsynth.generators.auditors import Auditors
 from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.calibration import PROBE_ROWS
-from fairsynth.generators.evening import Evening, Fold, plan
+from fairsynth.generators.evening import BEYOND, Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.generators.tree_label import TreeLabel
@@ -66,7 +66,8 @@ class AuditedTrees(FairTrees):
     fairness : Fairness
         Criterion and strength; at strength 0 nothing is moved, which is the honest baseline.
     reach : float
-        How far beyond the threshold scores of a group are moved, in units of the move; 1,000 and more moves all alike.
+        How far beyond the threshold scores of a group are moved, in units of the move, and for parity those that are on
+        the right side of it already up to 2 of them; 1,000 and more moves all alike.
     min_leaf : int, optional
         Rows in a leaf, at least: 15, and 20 on tables of up to 5,000 rows.
     evidence : float, optional
@@ -286,7 +287,7 @@ class AuditedTrees(FairTrees):
         parents = lines.before(lines.layout.target)
         n_groups = len(learned.levels)
         if criterion == "demographic_parity" or label.scores is None:
-            return Evening.none(n_groups, len(parents), self.reach)
+            return Evening.none(n_groups, len(parents), self.reach, BEYOND)
         rows = np.random.default_rng([self.seed, 17]).permutation(len(learned.groups))[:PLAN_ROWS]
         known = [learned.of_rows[k][rows] for k in parents]
         labels = learned.columns[lines.layout.target][rows]

@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from fairsynth.generators.group_law import MAX_SHIFT
-from fairsynth.generators.margin_shift import moved
+from fairsynth.generators.margin_shift import FAR, moved
 from fairsynth.trees.scores import PairScores
 
 #: Log odds within which the move of the threshold fades out. Scores must not change places, so `linear` and
@@ -30,6 +30,9 @@ from fairsynth.trees.scores import PairScores
 WIDTH = 4.0
 #: What is added at the threshold, at most, as a part of that.
 MOST = 0.6
+#: How far those are moved, for parity, who are on the right side of the threshold already, in units of the move.
+#: Nobody's decision changes by it, and where nearly all are on that side it costs most: ranks between groups, so AUROC.
+BEYOND = 2.0
 #: Sharpened by more, later models of small tables foretell worse (Brier score, log loss) though they decide better.
 SHARPEST = 1.3
 #: Columns that may be faded: those whose effects vary most.
@@ -62,6 +65,8 @@ class Evening:
         What the log odds of all are multiplied by before they are moved.
     level : float
         What is added to them then, so that at full strength as many labels are favorable as before.
+    beyond : float
+        Of `margin_shift.moved`, if it is less than `reach`.
     """
 
     linear: np.ndarray
@@ -70,11 +75,13 @@ class Evening:
     reach: float
     sharpness: float = 1.0
     level: float = 0.0
+    beyond: float = FAR
 
     @classmethod
-    def none(cls, n_groups: int, n_parents: int, reach: float) -> Evening:
+    def none(cls, n_groups: int, n_parents: int, reach: float, beyond: float = FAR) -> Evening:
         """Return what moves nothing."""
-        return cls(np.zeros(n_groups), np.zeros(n_groups), np.zeros((n_groups, n_parents)), reach)
+        faded = np.zeros((n_groups, n_parents))
+        return cls(np.zeros(n_groups), np.zeros(n_groups), faded, reach, beyond=beyond)
 
     def sharpened(self, sharpness: float, margins: np.ndarray) -> Evening:
         """Return the same with log odds multiplied, and thresholds at the same people.
@@ -125,12 +132,13 @@ class Evening:
         linear, crossing = strength * self.linear, strength * self.crossing
         if self.sharpness != 1.0:
             margins = (1 + strength * (self.sharpness - 1)) * margins + strength * self.level
+        beyond = min(max(self.reach, 1.0), self.beyond)
         # `moved` ascends by no less than this, and what is added descends by no more: so ranks stay.
-        slope = max(self.reach, 1.0) / (max(self.reach, 1.0) + 1.0)
+        slope = 1.0 if self.reach >= FAR else beyond / (beyond + 1.0)
         most = min(MOST, 0.9 * slope) * WIDTH
-        missing = np.clip(-moved(-crossing, linear, self.reach), -most, most)
+        missing = np.clip(-moved(-crossing, linear, self.reach, beyond), -most, most)
         near = np.maximum(0.0, 1.0 - np.abs(margins + crossing[groups]) / WIDTH)
-        return moved(margins, linear[groups], self.reach) + missing[groups] * near
+        return moved(margins, linear[groups], self.reach, beyond) + missing[groups] * near
 
     def variants(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the different lines of `faded`, and which of them each group has."""
@@ -147,6 +155,7 @@ class Evening:
             and bool(((self.faded >= 0) & (self.faded <= 1)).all())
             and 1.0 <= self.sharpness <= SHARPEST
             and abs(self.level) <= MAX_SHIFT
+            and 1.0 <= self.beyond <= FAR
         )
         if not ok:
             raise ValueError("what is moved does not fit the groups")

@@ -38,12 +38,12 @@ LINEAR_LEVELS = 50
 FAR = 1e3
 
 
-def moved(margins: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
+def moved(margins: np.ndarray, shifts: np.ndarray, reach: float, beyond: float | None = None) -> np.ndarray:
     """Move scores so that those at ``-shift`` come to 0.
 
     Between its fixed points the map is linear: scores further than ``reach * |shift|`` beyond the one that comes to 0
     stay, on the side that they come from; those that were on the right side already are pressed together up
-    to ``max(reach, 1) * |shift|`` and stay from there on. It ascends, so ranks within a group stay.
+    to ``beyond * |shift|`` and stay from there on. It ascends, so ranks within a group stay.
 
     Parameters
     ----------
@@ -53,6 +53,8 @@ def moved(margins: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
         In log odds, one for each of them ``(n,)``.
     reach : float
         Above 0; from 1,000 on all scores of a group are moved alike.
+    beyond : float, optional
+        From 1; by default `reach`, or 1 if that is more.
 
     Returns
     -------
@@ -64,9 +66,10 @@ def moved(margins: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
     far = np.abs(shifts).astype(np.float64)
     sign = np.where(shifts < 0, -1.0, 1.0)
     score = margins * sign
-    low, high = -far * (1 + reach), far * max(reach, 1.0)
+    beyond = max(reach, 1.0) if beyond is None else beyond
+    low, high = -far * (1 + reach), far * beyond
     climbing = low + (score - low) * ((1 + reach) / reach)
-    pressed = (score + far) * (max(reach, 1.0) / (max(reach, 1.0) + 1))
+    pressed = (score + far) * (beyond / (beyond + 1))
     inside = np.where(score < -far, climbing, pressed)
     return np.where((score > low) & (score < high), inside, score) * sign
 

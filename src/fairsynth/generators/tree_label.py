@@ -233,6 +233,7 @@ class TreeLabel:
                 "label.crossing": self.evening.crossing,
                 "label.faded": self.evening.faded,
                 "label.sharpness": np.array([self.evening.sharpness, self.evening.level]),
+                "label.beyond": np.array([self.evening.beyond]),
             }
         if self.scores is not None:
             tables = [table.ravel() for table in self.scores.tables]
@@ -442,12 +443,14 @@ def _read_evening(
 ) -> Evening | None:
     if "label.linear" not in tensors:
         return None
-    linear, crossing, less, sharp = (
-        tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded", "sharpness")
+    linear, crossing, less, sharp, beyond = (
+        tensors.pop(f"label.{name}") for name in ("linear", "crossing", "faded", "sharpness", "beyond")
     )
     if sharp.shape != (2,) or sharp.dtype != np.float64:
         raise ValueError("the sharpness of the label is not two numbers")
-    evening = Evening(linear, crossing, less, reach, float(sharp[0]), float(sharp[1]))
+    if beyond.shape != (1,) or beyond.dtype != np.float64:
+        raise ValueError("how far the label is moved is not one number")
+    evening = Evening(linear, crossing, less, reach, float(sharp[0]), float(sharp[1]), float(beyond[0]))
     evening.check(n_groups, n_parents)
     return evening
 
