@@ -40,6 +40,26 @@ def test_sums_over_variables_are_nearly_those_that_are_expected():
     assert even[:2].max() < 2  # of either group as many as are expected, but for a row or so
 
 
+def test_variables_that_depend_on_each_other_cost_no_balance():
+    """Columns twice, sums of others, and those that are nothing: rank is lost, and what is left is served as before."""
+    shares, groups, lines = people(2_000, 8)
+    variables = variables_of(shares, groups, lines, (False, False, True))
+    rare = np.zeros((2_000, 1))
+    rare[7] = 1.0
+    doubled = np.concatenate(
+        [variables, variables @ np.full((variables.shape[1], 3), [1.0, -2.0, 1e3]), rare], 1
+    )
+    rng = np.random.default_rng(9)
+
+    def off(label: np.ndarray) -> np.ndarray:
+        return (variables.T @ (label - shares)) ** 2
+
+    for own in (doubled, doubled[:, ::-1]):
+        even = np.mean([off(balanced(shares, own, rng)) for _ in range(8)], axis=0)
+        alone = np.mean([off(rng.random(2_000) < shares) for _ in range(200)], axis=0)
+        assert (even < 0.1 * alone).all()
+
+
 def test_a_linear_model_learns_the_law_from_fewer_rows():
     from sklearn.linear_model import LogisticRegression
 
