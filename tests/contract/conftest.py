@@ -16,7 +16,7 @@ from toys import mixed_frame, mixed_table, small_table
 
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError
-from fairsynth.generators import audit, base, fairvae
+from fairsynth.generators import audit, audited_trees, base, fairvae
 from fairsynth.generators.base import Generator
 from fairsynth.generators.registry import get_generator_class, list_generators
 
@@ -108,7 +108,12 @@ def _quick_defaults() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fairvae, "MIN_STEPS", 25)
         patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, "epochs", 2)
-        patch.setattr(audit, "ROUNDS", 1)
+        for place, name in (
+            (audit, "ROUNDS"),
+            (audited_trees, "ROUNDS"),
+            (audited_trees.AuditedTrees, "rounds"),
+        ):
+            patch.setattr(place, name, 1)
         patch.setattr(audit, "SURE_DRAWS", 1)
         patch.setattr(base, "BLOCK_ROWS", 2_048)
         yield

@@ -562,6 +562,7 @@ SCRIPT = """
 import sys, time
 sys.path[:0] = {paths!r}
 import fairsynth.generators.audit as audit
+import fairsynth.generators.audited_trees as trees
 import fairsynth.generators.fairvae as fairvae
 import fairsynth.nn.training as training
 from toys import small_table
@@ -569,7 +570,7 @@ from fairsynth.generators.registry import get_generator_class
 training.SAVE_EVERY = -1.0
 fairvae.MIN_STEPS = 25
 fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 2
-audit.ROUNDS = audit.SURE_DRAWS = 1
+audit.ROUNDS = trees.ROUNDS = trees.AuditedTrees.rounds = audit.SURE_DRAWS = 1
 
 def progress(step):
     if step.stage == {stage!r} and step.done == {at}:
