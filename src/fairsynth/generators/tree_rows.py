@@ -95,14 +95,15 @@ class Lines:
         self.telling = list(telling)
         #: Columns in the order in which they are drawn.
         self.order = own + _after_sources([j for j in telling if j not in layout.bands], layout)
-        derived = layout.encoder.derived
         #: Those of them that a tree draws; the others follow from them.
-        self.grown = [j for j in self.order if j not in derived]
-        #: Column → those that follow from it and from others drawn before it.
+        self.grown: list[int] = []
+        #: Column → those that follow from it and from others drawn before it: in the order they stand right after it.
         self.followers: dict[int, list[int]] = {}
-        for column in (j for j in self.order if j in derived):
-            sources = [layout.encoder.index(name) for name in derived[column].of]
-            self.followers.setdefault(max(sources, key=self.order.index), []).append(column)
+        for column in self.order:
+            if column in layout.encoder.derived:
+                self.followers.setdefault(self.grown[-1], []).append(column)
+            else:
+                self.grown.append(column)
 
     def before(self, column: int) -> tuple[int, ...]:
         """Return the lines that the tree of a column may ask: all of them for the target."""
