@@ -210,7 +210,7 @@ class Audit:
     """
 
     def __init__(self, train: Any, seed: int) -> None:
-        from fairsynth.generators.calibration import as_numbers
+        from fairsynth.generators.probes import as_numbers
 
         self.matrix, self.seed = as_numbers, seed
         schema = train.schema

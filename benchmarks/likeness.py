@@ -47,7 +47,7 @@ def measured(dataset: str, split: int, settings: dict[str, object], rows: int) -
     """Return C2ST and share of near rows for each draw."""
     from fairsynth import AuditedTrees, Fairness
     from fairsynth.evaluation.features import Points
-    from fairsynth.generators.calibration import as_numbers
+    from fairsynth.generators.probes import as_numbers
     from fairsynth.metrics.detection import classifier_two_sample_test
     from fairsynth.metrics.privacy import distance_to_closest_record
 

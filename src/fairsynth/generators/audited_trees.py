@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from fairsynth.cores import side_by_side
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.audit import ROUNDS, audited
@@ -296,15 +297,16 @@ class AuditedTrees(FairTrees):
         if label.kind == "favorable":
             labels, n_labels, favored = actual.astype(np.int64), 2, np.array([False, True])
         bins = [lines.bins[k] for k in parents]
-        folds = []
-        for part in range(FOLDS):
+
+        def learned_without(part: int) -> Fold:
             other = np.arange(len(rows)) % FOLDS == part
             law = learn_mixed(
                 [line[~other] for line in known], bins, labels[~other], n_labels, seed=self.seed
             )
-            folds.append(Fold(law, np.flatnonzero(other)))
+            return Fold(law, np.flatnonzero(other))
+
         return plan(
-            folds,
+            side_by_side(learned_without, range(FOLDS), 2),
             known,
             list(label.bin_shares),
             actual,

@@ -12,12 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeRegressor
 
 from fairsynth.cores import side_by_side
 from fairsynth.data.table import Table
-from fairsynth.generators.calibration import PROBE_ROWS, as_numbers, probe_columns
-from fairsynth.generators.margin_shift import boosted_decisions, linear_decisions
+from fairsynth.generators.calibration import PROBE_ROWS
+from fairsynth.generators.probes import (
+    LinearView,
+    as_numbers,
+    boosted_decisions,
+    categorical_places,
+    linear_decisions,
+    probe_columns,
+)
 
 #: In the order of all lists here.
 KINDS = ("boosted", "forest", "linear")
@@ -25,8 +32,8 @@ KINDS = ("boosted", "forest", "linear")
 #: are favored, what it says of a small group is off by half. Rounds that only lead there are rough.
 TREES = 50
 ROUGH_TREES = 20
-#: It is grown in two halves, side by side.
-HALVES = 2
+#: Trees that are grown in one go, side by side with other models.
+AT_A_TIME = 10
 ROUGH_ROWS = 12_000
 #: Parts that people are dealt into, to be decided on by models of the others.
 FOLDS = 3
@@ -64,6 +71,8 @@ class Auditors:
         Which of them have levels.
     people : np.ndarray
         What is known of the people, float64 ``(n, columns)``.
+    view : LinearView
+        What the linear model sees of it.
     groups : np.ndarray
         Joint group of each, int64 ``(n,)``.
     actual : np.ndarray
@@ -77,6 +86,7 @@ class Auditors:
     names: list[str]
     categorical: list[int]
     people: np.ndarray
+    view: LinearView
     groups: np.ndarray
     actual: np.ndarray
     favorable: Callable[[Table], np.ndarray]
@@ -101,11 +111,10 @@ class Auditors:
         """
         rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
         names = probe_columns(real)
-        categorical = [
-            i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")
-        ]
+        categorical = categorical_places(real, names)
         people = as_numbers(real.frame[rows], names)
-        return cls(names, categorical, people, groups[rows], favorable(real)[rows], favorable, seed)
+        view = LinearView.of(people, categorical)
+        return cls(names, categorical, people, view, groups[rows], favorable(real)[rows], favorable, seed)
 
     def decisions(self, synthetic: Table, *, rough: bool = False) -> list[np.ndarray] | None:
         """Train the three on drawn rows; return their log odds of a favorable label for the people.
@@ -179,47 +188,54 @@ class Auditors:
         if rough and few.any() and not few.all():
             rows, labels = rows[:ROUGH_ROWS], few
         trees = ROUGH_TREES if rough else TREES
+        known, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
+        marked = labels.astype(np.float64)
 
-        def answer(task: tuple[str, int]) -> np.ndarray:
-            kind, part = task
+        def answer(task: tuple[str, range]) -> np.ndarray:
+            kind, some = task
             if kind == "boosted":
                 return boosted_decisions(rows, labels, people, self.categorical, self.seed)
             if kind == "forest":
-                return _shares(rows, labels, people, trees // HALVES, self.seed + part)
-            return linear_decisions(rows, labels, people, self.categorical, most=len(rows))
+                return _shares(known, marked, asked, some, self.seed)
+            return linear_decisions(self.view(rows), labels, self.view(people))
 
-        # A forest takes longest, so it is grown in halves, and what is quick comes last: no thread waits for long.
-        tasks = [(kind, part) for kind in kinds[::-1] for part in range(HALVES if kind == "forest" else 1)]
-        tasks.sort(key=lambda task: task[0] != "forest")
-        found = dict(zip(tasks, side_by_side(answer, tasks, 2), strict=True))
-        return [
-            _log_odds(np.mean([found[kind, part] for part in range(HALVES)], axis=0))
-            if kind == "forest"
-            else found[kind, 0]
-            for kind in kinds
-        ]
+        # What takes longest and cannot be parted comes first, and parts of the forest are small: no thread waits long.
+        tasks = [("boosted", range(0)), *(("forest", some) for some in _parts(trees)), ("linear", range(0))]
+        tasks = [task for task in tasks if task[0] in kinds]
+        found = list(zip(tasks, side_by_side(answer, tasks, 2), strict=True))
+        answers = {kind: line for (kind, _), line in found if kind != "forest"}
+        if "forest" in kinds:
+            grown = np.concatenate([lines for (kind, _), lines in found if kind == "forest"])
+            answers["forest"] = _log_odds(grown.mean(0))
+        return [answers[kind] for kind in kinds]
+
+
+def _parts(trees: int) -> list[range]:
+    return [range(start, min(start + AT_A_TIME, trees)) for start in range(0, trees, AT_A_TIME)]
 
 
 def _spread(scores: np.ndarray) -> float:
     return float(np.clip(scores, -SURE, SURE).std())
 
 
-def _shares(rows: np.ndarray, labels: np.ndarray, people: np.ndarray, trees: int, seed: int) -> np.ndarray:
-    """Return the share of favorable labels that a forest foretells, float64 ``(n,)``.
+def _shares(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, trees: range, seed: int) -> np.ndarray:
+    """Return the share of favorable labels that each of some trees of a forest foretells, float64 ``(trees, n)``.
 
     Tree by tree: scikit-learn's forest, as its other models of many parts, sets the filters of warnings of the whole
-    process meanwhile, which no two threads may do at once.
+    process meanwhile, which no two threads may do at once. The squares that a regression of 0 and 1 takes away are
+    Gini's impurity, half of it, so it is the same tree, and asks less of its labels. Both arrays are float32
+    without missing values, so that no tree has to look.
     """
-    known, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
-    rng = np.random.default_rng(seed)
-    total = np.zeros(len(people))
-    for _ in range(trees):
-        tree = DecisionTreeClassifier(
+    shares = np.empty((len(trees), len(asked)))
+    for at, number in enumerate(trees):
+        rng = np.random.default_rng([seed, number])
+        tree = DecisionTreeRegressor(
             max_features="sqrt", min_samples_leaf=5, random_state=int(rng.integers(2**31))
         )
-        often = np.bincount(rng.integers(0, len(rows), len(rows)), minlength=len(rows)).astype(np.float64)
-        total += tree.fit(known, labels, sample_weight=often).predict_proba(asked)[:, 1]
-    return total / trees
+        often = np.bincount(rng.integers(0, len(known), len(known)), minlength=len(known)).astype(np.float64)
+        tree.fit(known, labels, sample_weight=often, check_input=False)
+        shares[at] = tree.predict(asked, check_input=False)
+    return shares
 
 
 def _log_odds(shares: np.ndarray) -> np.ndarray:

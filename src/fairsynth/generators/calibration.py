@@ -15,10 +15,10 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
 from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
+from fairsynth.generators.probes import as_numbers, boosted_decisions, categorical_places, probe_columns
 
 #: Rounds of drawing, training and deciding; what the last ones say is averaged.
 ROUNDS = 6
@@ -118,29 +118,9 @@ def parity_shifts(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.n
 
 def _probe(synthetic: Table, real: Table, frame: pl.DataFrame, seed: int) -> np.ndarray | None:
     """Train on synthetic rows and return the log odds of a favorable label for real ones."""
-    lightgbm = load_lightgbm()
-
     labels = synthetic.favorable()
     if labels.all() or not labels.any():
         return None
     names = probe_columns(real)
-    categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
-    model = lightgbm.LGBMClassifier(
-        n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True
-    )
-    model.fit(as_numbers(synthetic.frame, names), labels, categorical_feature=categorical)
-    return np.asarray(model.predict(as_numbers(frame, names), raw_score=True), dtype=np.float64)
-
-
-def probe_columns(table: Table) -> list[str]:
-    """Return what a probe may learn from: all features but the domain, since later models meet people of others."""
-    return [name for name in table.schema.features if name != table.schema.domain]
-
-
-def as_numbers(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
-    """Return columns as numbers, missing ones as NaN, float64 ``(n, columns)``."""
-    return (
-        frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in names)
-        .fill_null(np.nan)
-        .to_numpy()
-    )
+    rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
+    return boosted_decisions(rows, labels, people, categorical_places(real, names), seed)

@@ -18,6 +18,7 @@ groups, a binary target, and parity. Implemented from the description. Ours:
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
+from fairsynth.cores import cores, in_order
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from fairsynth.data.streams import StreamedTable
 
 STAGE = "fit trees"
+#: Up to so many rows columns are learned one by one.
+FEW_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -262,28 +266,38 @@ class FairTrees(Generator):
         trees = {column: read_tree(tensors, lines, column) for column in lines.grown[:done]}
         saved = time.monotonic()
         settings = self._growth(columns.shape[1])
-        for at, column in enumerate(lines.grown):
-            if at < done:
-                continue
-            rng = np.random.default_rng([self.seed, column])
-            trees[column] = learn_column(lines, of_rows, column, columns[column], rng=rng, **settings)
-            if kept is not None and time.monotonic() - saved > training.SAVE_EVERY:
-                kept.save(STAGE.replace(" ", "_"), at + 1, tree_tensors(trees))
-                saved = time.monotonic()
-            if progress is not None:
-                progress(Step(STAGE, at + 1, total, {"leaves": trees[column].tree.n_leaves}))
-        target = lines.layout.target
+        target, at = lines.layout.target, len(lines.grown) + 1
         fairness, reach = self.fairness, self.reach
-        at = len(lines.grown) + 1
-        if done == at:
-            label = read_label(tensors, lines, n_groups, reach=reach, fairness=fairness)
-        else:
-            label = learn_label(
+
+        def grown(column: int) -> ColumnTree:
+            rng = np.random.default_rng([self.seed, column])
+            return learn_column(lines, of_rows, column, columns[column], rng=rng, **settings)
+
+        def labelled() -> TreeLabel:
+            if done == at:
+                return read_label(tensors, lines, n_groups, reach=reach, fairness=fairness)
+            return learn_label(
                 lines, of_rows, columns[target], groups, n_groups, fairness, reach=reach, seed=self.seed,
                 even=self.even_label, **settings,
             )  # fmt: skip
-            if kept is not None:
-                kept.save(STAGE.replace(" ", "_"), at, {**tree_tensors(trees), **label.to_tensors(target)})
+
+        # No tree and no label needs another one; the label takes longest, and is begun first. Of few rows threads wait
+        # for each other: most of the work is Python's.
+        workers = min(2, cores()) if columns.shape[1] > FEW_ROWS else 1
+        with ThreadPoolExecutor(1) as beside:
+            waiting = beside.submit(labelled) if workers > 1 else None
+            missing = lines.grown[done:]
+            found_trees = in_order(grown, missing, workers) if workers > 1 else map(grown, missing)
+            for column, tree in zip(missing, found_trees, strict=True):
+                trees[column] = tree
+                if kept is not None and time.monotonic() - saved > training.SAVE_EVERY:
+                    kept.save(STAGE.replace(" ", "_"), len(trees), tree_tensors(trees))
+                    saved = time.monotonic()
+                if progress is not None:
+                    progress(Step(STAGE, len(trees), total, {"leaves": tree.tree.n_leaves}))
+            label = labelled() if waiting is None else waiting.result()
+        if kept is not None and done < at:
+            kept.save(STAGE.replace(" ", "_"), at, {**tree_tensors(trees), **label.to_tensors(target)})
         if progress is not None:
             progress(Step(STAGE, at, total))
         return trees, label

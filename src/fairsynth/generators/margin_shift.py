@@ -11,12 +11,10 @@ trying, as in `calibration`, but with two kinds of later model, a linear one and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
 from fairsynth.generators.calibration import (
@@ -25,15 +23,19 @@ from fairsynth.generators.calibration import (
     PROBE_ROWS,
     ROUNDS,
     SMALL_GROUP,
-    as_numbers,
-    probe_columns,
 )
 from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
+from fairsynth.generators.probes import (
+    LinearView,
+    as_numbers,
+    boosted_decisions,
+    categorical_places,
+    linear_decisions,
+    probe_columns,
+)
 
 #: Rows that the linear probe learns from; it needs fewer than the trees.
 LINEAR_ROWS = 15_000
-#: Levels that the linear probe tells apart in one column.
-LINEAR_LEVELS = 50
 #: Beyond such a reach all scores are moved alike.
 FAR = 1e3
 
@@ -115,7 +117,7 @@ def calibrate(
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
     groups, actual, frame = groups[rows], favorable(real)[rows], real.frame[rows]
-    shifts, tried = np.zeros(n_groups), []
+    probes, shifts, tried = _Probes(real, frame, seed), np.zeros(n_groups), []
     for turn in range(ROUNDS):
         synthetic = draw(shifts, turn)
         labels = favorable(synthetic)
@@ -127,7 +129,7 @@ def calibrate(
             else matching_shifts(
                 scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
             )
-            for scores in _decisions(synthetic, labels, real, frame, seed)
+            for scores in probes.decisions(synthetic, labels)
         ]
         shifts = np.clip(shifts + PACE * np.mean(missing, axis=0), -MAX_SHIFT, MAX_SHIFT)
         tried.append(shifts)
@@ -173,54 +175,21 @@ def to_one_rate(
     return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
 
 
-def _decisions(
-    synthetic: Table, labels: np.ndarray, real: Table, frame: pl.DataFrame, seed: int
-) -> list[np.ndarray]:
-    """Train both probes on synthetic rows and return their log odds of a favorable label for real ones."""
-    names = probe_columns(real)
-    categorical = [i for i, name in enumerate(names) if real.schema[name].kind in ("categorical", "boolean")]
-    rows, people = as_numbers(synthetic.frame, names), as_numbers(frame, names)
-    scores = [boosted_decisions(rows, labels, people, categorical, seed)]
-    few = slice(0, LINEAR_ROWS)
-    if labels[few].any() and not labels[few].all():
-        scores.append(linear_decisions(rows, labels, people, categorical))
-    return scores
+class _Probes:
+    """Both kinds, and the people they decide on."""
 
+    def __init__(self, real: Table, frame: pl.DataFrame, seed: int) -> None:
+        self.names, self.seed = probe_columns(real), seed
+        self.categorical = categorical_places(real, self.names)
+        self.people = as_numbers(frame, self.names)
+        self.view = LinearView.of(self.people, self.categorical)
+        self.seen = self.view(self.people)
 
-def boosted_decisions(
-    rows: np.ndarray, labels: np.ndarray, people: np.ndarray, categorical: list[int], seed: int
-) -> np.ndarray:
-    """Train boosted trees on rows ``(m, columns)`` and return log odds of a favorable label for people, ``(n,)``."""
-    trees = load_lightgbm().LGBMClassifier(
-        n_estimators=80, random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True
-    )
-    trees.fit(rows, labels, categorical_feature=categorical)
-    return np.asarray(trees.predict(people, raw_score=True), dtype=np.float64)
-
-
-def linear_decisions(
-    rows: np.ndarray,
-    labels: np.ndarray,
-    people: np.ndarray,
-    categorical: list[int],
-    *,
-    most: int = LINEAR_ROWS,
-) -> np.ndarray:
-    """Train a logistic regression on the first rows, among which both labels are; return log odds ``(n,)``."""
-    few = slice(0, most)
-    linear = _linear(categorical, rows.shape[1]).fit(rows[few], labels[few])
-    return np.asarray(linear.decision_function(people), dtype=np.float64)
-
-
-def _linear(categorical: list[int], n_columns: int) -> Any:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    numbers = [i for i in range(n_columns) if i not in categorical]
-    levels = OneHotEncoder(max_categories=LINEAR_LEVELS, handle_unknown="infrequent_if_exist")
-    filled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    columns = ColumnTransformer([("levels", levels, categorical), ("numbers", filled, numbers)])
-    return make_pipeline(columns, LogisticRegression(max_iter=200, tol=1e-3))
+    def decisions(self, synthetic: Table, labels: np.ndarray) -> list[np.ndarray]:
+        """Train both on synthetic rows and return their log odds of a favorable label for the people."""
+        rows = as_numbers(synthetic.frame, self.names)
+        scores = [boosted_decisions(rows, labels, self.people, self.categorical, self.seed)]
+        few = slice(0, LINEAR_ROWS)
+        if labels[few].any() and not labels[few].all():
+            scores.append(linear_decisions(self.view(rows[few]), labels[few], self.seen))
+        return scores

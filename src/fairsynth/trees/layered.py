@@ -284,7 +284,7 @@ def _scan(
     """Find the best cut of nodes from sums of responses ``(nodes, bins, d)`` and rows ``(nodes, bins)``."""
     nodes, n_bins = sums.shape[:2]
     total, rows = sums.sum(1), sizes.sum(1)
-    order = np.broadcast_to(np.arange(n_bins), (nodes, n_bins))
+    order = None
     if not ordered and n_bins > 2:
         order = _principal_order(
             sums - sizes[..., None] * (total / np.maximum(rows, 1)[:, None])[:, None], sizes
@@ -300,9 +300,10 @@ def _scan(
     gain[(n_left < min_leaf) | (n_right < min_leaf)] = 0.0
     best = gain.argmax(1)
     value = gain[np.arange(nodes), best] - chance
-    after = np.arange(n_bins) > best[:, None]
-    right = np.zeros((nodes, n_bins), dtype=bool)
-    np.put_along_axis(right, order, after, axis=1)
+    right = np.arange(n_bins) > best[:, None]
+    if order is not None:
+        after, right = right, np.zeros((nodes, n_bins), dtype=bool)
+        np.put_along_axis(right, order, after, axis=1)
     return np.maximum(value, 0.0), right
 
 

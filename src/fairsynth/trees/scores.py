@@ -128,10 +128,13 @@ def learn_scores(
         own = lightgbm.Dataset(matrix[~back], coded[~back], categorical_feature=unordered)
         other = lightgbm.Dataset(matrix[back], coded[back], reference=own, categorical_feature=unordered)
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        rounds = lightgbm.train(settings, own, ROUNDS, valid_sets=[other], callbacks=[stop]).best_iteration
+        tried = lightgbm.train(
+            settings, own, ROUNDS, valid_sets=[other], callbacks=[stop], keep_training_booster=True
+        )
+        rounds = tried.best_iteration
     rounds = max(rounds, 1)
     data = lightgbm.Dataset(matrix, coded, categorical_feature=unordered)
-    trees = lightgbm.train(settings, data, rounds).dump_model()["tree_info"]
+    trees = lightgbm.train(settings, data, rounds, keep_training_booster=True).dump_model()["tree_info"]
     n_fitted = 1 if len(seen) == 2 else len(seen)
     sizes = [own.size for own in bins]
     pairs: dict[tuple[int, int], np.ndarray] = {}
