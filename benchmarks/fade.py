@@ -109,7 +109,7 @@ def unguided(fade: Any, table: Any) -> None:
     """Let a fitted FADE draw labels and groups as they are in the real rows."""
     from fairsynth.fairness import Fairness
     from fairsynth.generators.fairvae import Training
-    from fairsynth.generators.latent_rows import Groups
+    from fairsynth.generators.layout import Groups
 
     counts = Training(table, fade.space_.layout.encoder).counts
     fade.set_params(sensitive_weight=0.0, fairness=Fairness(strength=0.0))

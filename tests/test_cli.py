@@ -743,7 +743,7 @@ def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, tmp_path: Path) ->
     """
     out, undisturbed = tmp_path / "teacher.fairsynth", tmp_path / "undisturbed.fairsynth"
     command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o")
-    often = "import fairsynth.nn.training as training; training.SAVE_EVERY = 0.0"
+    often = "import fairsynth.checkpoints as checkpoints; checkpoints.SAVE_EVERY = 0.0"
     running = process(*command, out, before=often)
     # Not any file there: one that is still being written is nothing to go on from.
     wait_for((tmp_path / "teacher.fairsynth.checkpoint" / "fit_teacher.fairsynth").exists, running)

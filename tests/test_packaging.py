@@ -49,6 +49,21 @@ def test_import_and_help_are_light() -> None:
     assert not HEAVY & imported_by(shown + "try: main()\nexcept SystemExit as end: assert not end.code")
 
 
+def test_the_default_is_fitted_and_drawn_from_without_torch() -> None:
+    """To import it takes about as long as to fit a small table."""
+    code = """
+import sys
+sys.path.insert(0, {helpers!r})
+import fairsynth as fs
+from toys import small_table
+from fairsynth.generators import audit
+audit.ROUNDS, audit.SURE_DRAWS = 1, 1
+fs.AuditedTrees(seed=0).fit(small_table(100)).sample(10)
+"""
+    found = imported_by(code.format(helpers=str(ROOT / "tests" / "helpers")))
+    assert "lightgbm" in found and "torch" not in found
+
+
 def test_every_public_name_is_what_it_says() -> None:
     for name in fairsynth.__all__:
         value = getattr(fairsynth, name)

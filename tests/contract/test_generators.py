@@ -31,7 +31,7 @@ from fairsynth.errors import (
     SettingsError,
 )
 from fairsynth.fairness import Fairness
-from fairsynth.generators import base, decaf, fade, fairvae, latent_rows, rejection
+from fairsynth.generators import base, decaf, fade, fairvae, rejection
 from fairsynth.generators.base import Generator, load_generator
 from fairsynth.generators.registry import get_generator_class, list_generators
 from fairsynth.progress import Step
@@ -426,8 +426,8 @@ def test_conditions_that_cannot_be_meant(
 
 
 def test_conditions_that_are_too_rare_are_given_up(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (latent_rows, rejection, fade, decaf):
-        monkeypatch.setattr(module, "MAX_TRIES", 20_000)
+    for module in (rejection, fade, decaf):
+        monkeypatch.setattr(module, "MAX_TRIES", 4_000)
     model = fitted("mixed")
     conditional(model)
     nobody = {
@@ -564,10 +564,10 @@ sys.path[:0] = {paths!r}
 import fairsynth.generators.audit as audit
 import fairsynth.generators.audited_trees as trees
 import fairsynth.generators.fairvae as fairvae
-import fairsynth.nn.training as training
+import fairsynth.checkpoints as checkpoints
 from toys import small_table
 from fairsynth.generators.registry import get_generator_class
-training.SAVE_EVERY = -1.0
+checkpoints.SAVE_EVERY = -1.0
 fairvae.MIN_STEPS = 25
 fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 2
 audit.ROUNDS = trees.ROUNDS = trees.AuditedTrees.rounds = audit.SURE_DRAWS = 1

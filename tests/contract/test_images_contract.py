@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 import fairsynth as fs
-from fairsynth import bundle, images
+from fairsynth import bundle, checkpoints, images
 from fairsynth.errors import (
     BundleError,
     CapabilityError,
@@ -223,9 +223,8 @@ def test_what_cannot_be_learned_from_is_refused(name: str, digits: fs.ImageSet, 
 def test_a_fit_that_was_stopped_goes_on_where_it_was(
     name: str, digits: fs.ImageSet, teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from fairsynth.nn import training
 
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", 0.0)
     whole = learn(name, teacher, digits, tmp_path)
     seen: list[int] = []
 

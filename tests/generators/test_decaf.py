@@ -14,14 +14,13 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from fairsynth import bundle
+from fairsynth import bundle, checkpoints
 from fairsynth.causal import CausalGraph
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, SchemaError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.decaf import DECAF, Cut, Equation
-from fairsynth.nn import training
 from fairsynth.progress import Step
 
 #: sex → club (five clubs) → paid, sex → paid, skill → paid.
@@ -237,7 +236,7 @@ def test_an_interrupted_play_goes_on_and_ends_the_same(
     from fairsynth.generators import decaf
 
     monkeypatch.setitem(decaf.PAPER, "play_epochs", 1)
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     table, kind = world(400), {"graph": EDGES, **settings}
     whole = DECAF(**kind).fit(table)
 

@@ -22,7 +22,7 @@ from fairsynth.generators.fade import FADE
 from fairsynth.generators.fade_guidance import Guidance
 from fairsynth.generators.fade_space import LatentSpace
 from fairsynth.generators.fairvae import FairVAE, Training
-from fairsynth.generators.latent_rows import Groups
+from fairsynth.generators.layout import Groups
 
 SMALL: dict[str, Any] = {
     "space": "row",

@@ -24,7 +24,7 @@ from fairsynth.generators import fair_tabddpm
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.fair_tabddpm import FairTabDDPM
 from fairsynth.generators.fairvae import Training
-from fairsynth.generators.latent_rows import Groups
+from fairsynth.generators.layout import Groups
 from fairsynth.generators.tabddpm_process import MixedDenoiser, MixedProcess, guidance_terms
 from fairsynth.nn.diffusion import Averaged
 

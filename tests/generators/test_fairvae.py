@@ -20,9 +20,14 @@ from fairsynth.errors import BundleError, DataError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import fairvae
 from fairsynth.generators.base import load_generator
-from fairsynth.generators.fairvae import PAPER, FairVAE, _posterior, label_shares_for
+from fairsynth.generators.fairvae import (
+    PAPER,
+    FairVAE,
+    _posterior,
+    label_shares_for,
+)
 from fairsynth.generators.group_law import joint_counts
-from fairsynth.generators.latent_rows import Groups
+from fairsynth.generators.layout import Groups
 from fairsynth.nn.dependence import energy_distance_covariance
 
 Dial = Callable[[float], FairVAE]

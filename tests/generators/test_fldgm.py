@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from fairsynth import bundle
+from fairsynth import bundle, checkpoints
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, DataError, NotFittedError, SettingsError
 from fairsynth.fairness import Fairness
@@ -223,9 +223,8 @@ def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str, smal
 def test_adversarial_kinds_resume_to_the_bit(
     kind: str, teacher: FairVAE, proxies: tuple[Table, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fairsynth.nn import training
 
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
 
     def stop(step: Step) -> None:
         if step.done == 6:

@@ -25,7 +25,7 @@ from fairsynth.errors import BundleError, CapabilityError, DataError, SchemaErro
 from fairsynth.fairness import Fairness
 from fairsynth.generators import private_tree
 from fairsynth.generators.base import load_generator
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 from fairsynth.generators.prefair import PreFair, allowed_edges
 from fairsynth.generators.private_tree import dependence, spanning_forest
 from fairsynth.generators.public_states import Coarse, coarse_states, public_states

@@ -17,7 +17,7 @@ from toys import mixed_table
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.errors import CapabilityError
 from fairsynth.generators.group_law import joint_counts
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.layout import Groups, Layout
 from fairsynth.generators.rejection import Cells, Conditions, allotted, draw, group_of, prepare
 from fairsynth.generators.requests import Request
 

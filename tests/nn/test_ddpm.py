@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fairsynth import checkpoints
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.nn.ddpm import Averaged, Diffusion, VelocityNetwork
-from fairsynth.nn.training import Checkpoint, Plan, build, train
+from fairsynth.nn.training import Plan, build, train
 from fairsynth.progress import Step
 
 MEAN = torch.tensor([0.5, -0.3])
@@ -205,9 +207,7 @@ def test_a_learned_diffusion_draws_two_hills_and_resumes_to_the_bit(tmp_path: Pa
     assert float(((whole > -0.1) & (whole < 0.9)).float().mean()) < 0.03, "little lies between the hills"
     assert float(whole[whole > 0.4].std()) == pytest.approx(0.15, abs=0.05)
     with pytest.MonkeyPatch.context() as patch:
-        from fairsynth.nn import training
-
-        patch.setattr(training, "SAVE_EVERY", -1.0)
+        patch.setattr(checkpoints, "SAVE_EVERY", -1.0)
         with pytest.raises(KeyboardInterrupt):
             learned(tmp_path, stop=30)
     assert torch.equal(learned(tmp_path), whole)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fairsynth import checkpoints
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.vectors import Block
 from fairsynth.errors import SettingsError
-from fairsynth.nn import training
 from fairsynth.nn.gan import (
     block_losses,
     gan_steps,
@@ -25,7 +26,7 @@ from fairsynth.nn.gan import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
-from fairsynth.nn.training import Checkpoint, Plan, build
+from fairsynth.nn.training import Plan, build
 from fairsynth.progress import Step
 
 #: A number, three levels, a number that may be missing, two levels.
@@ -245,7 +246,7 @@ def test_a_killed_run_resumes_to_the_bit(
     where: int, average: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both networks, both optimisers and the average are kept; leave one out and this fails."""
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     whole = Toy().train(average=average)
     with pytest.raises(Killed):
         Toy().train(average=average, progress=killed_after(where), checkpoint=Checkpoint(tmp_path, "mine"))

@@ -29,7 +29,8 @@ import torch
 from torch import nn
 
 from fairsynth.nn.gan import train_gan
-from fairsynth.nn.training import Checkpoint, Plan, build, train
+from fairsynth.checkpoints import Checkpoint
+from fairsynth.nn.training import Plan, build, train
 
 ROWS = 51
 DATA = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
@@ -95,7 +96,7 @@ import sys
 from pathlib import Path
 import torch
 from fairsynth.errors import SettingsError
-from fairsynth.nn import training
+from fairsynth import checkpoints
 from fairsynth.nn.parallel import joined, team
 
 torch.set_num_threads(1)
@@ -115,7 +116,7 @@ with joined(minutes=2) as together:
     except SettingsError as error:
         found["too small"] = str(error)
     # Stopped on both at the same step, and gone on with from the file that one of them wrote.
-    training.SAVE_EVERY = 0.0
+    checkpoints.SAVE_EVERY = 0.0
     try:
         plain(stop=30, checkpoint=Checkpoint(folder / "kept", "print"))
     except KeyboardInterrupt:

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairsynth import bundle
+from fairsynth import bundle, checkpoints
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.errors import BundleError, SettingsError
-from fairsynth.nn import training
 from fairsynth.nn.layers import StateEncoder, count_parameters, reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, load_parameters, steps_for, train
+from fairsynth.nn.training import Plan, build, load_parameters, steps_for, train
 from fairsynth.progress import Step
 
 ROWS = 50
@@ -70,7 +70,7 @@ def killed_after(steps: int) -> Any:
 # ---------------------------------------------------------------------------------------------- resuming
 @pytest.mark.parametrize("where", [2, 5, 6, 7, 23, 39])
 def test_a_killed_run_resumes_to_the_bit(where: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     whole = run(fresh())
     checkpoint = Checkpoint(tmp_path, "mine")
     with pytest.raises(Killed):
@@ -84,7 +84,7 @@ def test_a_killed_run_resumes_to_the_bit(where: int, tmp_path: Path, monkeypatch
 
 
 def test_a_run_killed_twice_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     for where in (9, 30):
         with pytest.raises(Killed):
             run(fresh(), progress=killed_after(where), checkpoint=Checkpoint(tmp_path, "mine"))
@@ -94,7 +94,7 @@ def test_a_run_killed_twice_resumes_to_the_bit(tmp_path: Path, monkeypatch: pyte
 def test_a_checkpoint_changes_nothing_in_the_run_that_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     assert same(run(fresh()), run(fresh(), checkpoint=Checkpoint(tmp_path, "mine")))
 
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_on_another_course_is_refused(
     option: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fit calls itself the same, but would take other steps: going on would end as neither of the two."""
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", -1.0)
     with pytest.raises(Killed):
         run(fresh(), progress=killed_after(35), checkpoint=Checkpoint(tmp_path, "mine"))
     before = (tmp_path / "some_stage.fairsynth").read_bytes()

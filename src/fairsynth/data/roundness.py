@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from fairsynth.data.leaning import leaned
 from fairsynth.data.schema import MICROSECONDS, Column
@@ -303,7 +303,7 @@ class _Counted:
         affected = np.abs(seen - expected).sum() / 2 / seen.sum()
         some = seen > 0
         surprise = 2 * float((seen[some] * np.log(seen[some] / np.maximum(expected[some], 1e-9))).sum())
-        return bool(affected >= LEAST and chi2.sf(surprise, len(self.grids)) <= CHANCE)
+        return bool(affected >= LEAST and chdtrc(len(self.grids), surprise) <= CHANCE)
 
     def told(self) -> Roundness:
         """Return what may be told of it: each interval leans on those around it, and they on the whole column."""

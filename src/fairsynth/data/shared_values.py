@@ -8,7 +8,7 @@ numbers that are as round come than others. Ours.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from fairsynth.data.roundness import around
 
@@ -54,4 +54,4 @@ def beyond_chance(
     # Where nothing else is there, or as round, nobody knows how often chance puts people on such a value.
     known = (weight > 0) & (near_room[own] > 0)
     expected = np.where(known, others * popular[own] / np.where(known, weight, 1.0), np.inf)
-    return np.asarray(poisson.sf(counts - 1, expected) < CHANCE / n_distinct)
+    return np.asarray(pdtrc(counts - 1, expected) < CHANCE / n_distinct)

@@ -49,27 +49,37 @@ def column_values(frame: pl.DataFrame, column: Column) -> Floats:
         Level codes, numbers (continuous ones at the schema's precision, so that spare digits give
         nothing away), or days since 1970; NaN is missing.
     """
-    series = frame[column.name]
-    if column.kind == "categorical":
-        codes = series.cast(pl.Enum(list(column.levels))).to_physical()
-        return codes.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
-    if column.kind == "boolean":
-        return series.cast(pl.Int8).cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
-    if column.kind == "datetime":
-        micros = series.cast(pl.Datetime("us")).to_physical().cast(pl.Float64)
-        return micros.fill_null(float("nan")).to_numpy().astype(np.float64) / 86_400_000_000
-    values = series.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
-    if column.kind == "continuous" and column.decimals is not None:
-        values = np.round(values, column.decimals)
-    return values
+    return _columns_values(frame, [column])[:, 0].copy()
 
 
 def native_matrix(frame: pl.DataFrame, schema: Schema, columns: Sequence[str]) -> Floats:
     """Return columns side by side as numbers: codes, numbers, NaN for missing; shape (n, len(columns))."""
-    out = np.empty((frame.height, len(columns)))
-    for i, name in enumerate(columns):
-        out[:, i] = column_values(frame, schema[name])
+    return _columns_values(frame, [schema[name] for name in columns])
+
+
+def _columns_values(frame: pl.DataFrame, columns: Sequence[Column]) -> Floats:
+    """Ask for all columns at once: of few rows, most of the time goes into asking."""
+    if not columns:
+        return np.empty((frame.height, 0))
+    asked = [_as_number(column).fill_null(float("nan")) for column in columns]
+    out = np.array(frame.select(asked).to_numpy(), dtype=np.float64, order="C", ndmin=2)
+    for i, column in enumerate(columns):
+        if column.kind == "datetime":
+            out[:, i] /= 86_400_000_000
+        elif column.kind == "continuous" and column.decimals is not None:
+            out[:, i] = np.round(out[:, i], column.decimals)
     return out
+
+
+def _as_number(column: Column) -> pl.Expr:
+    asked = pl.col(column.name)
+    if column.kind == "categorical":
+        asked = asked.cast(pl.Enum(list(column.levels))).to_physical()
+    elif column.kind == "boolean":
+        asked = asked.cast(pl.Int8)
+    elif column.kind == "datetime":
+        asked = asked.cast(pl.Datetime("us")).to_physical()
+    return asked.cast(pl.Float64)
 
 
 def categorical_positions(schema: Schema, columns: Sequence[str]) -> list[int]:

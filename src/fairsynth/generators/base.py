@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator as Iterating
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -438,11 +439,9 @@ class Generator(BaseEstimator, ABC):
             ).select(self.schema_.names)
             return frame if finish is None else finish(frame)
 
-        from fairsynth.nn.threads import threads
-
         wanted = range(len(sizes)) if only is None else only
         workers = max(1, min(len(wanted), workers or cores()))
-        with threads(1):
+        with _one_thread_of_torch():
             yield from in_order(block, wanted, workers)
 
     def _fitted(self) -> None:
@@ -499,6 +498,15 @@ class Generator(BaseEstimator, ABC):
         if not isinstance(model, cls) or model.name != getattr(cls, "name", model.name):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
+
+
+def _one_thread_of_torch() -> AbstractContextManager[None]:
+    """Keep torch to one thread, if a network has brought it along: to import it takes longer than most trees draw."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from fairsynth.nn.threads import threads
+
+    return threads(1)
 
 
 def refuse_unsaved(method: type[Generator]) -> None:

@@ -28,22 +28,16 @@ import torch
 from torch import Tensor, nn
 
 from fairsynth.causal import CausalGraph, Debias, discover, edges_to_remove
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import JOINT, Table
 from fairsynth.data.vectors import VectorEncoder
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators import latent_rows, rejection
+from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
-from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
-    Training,
-    group_tensors,
-    read_groups,
-    read_names,
-    refuse_besides,
-)
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.fairvae import ROWS_FROM_DATA, Training
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.decoders import draw_states
@@ -56,7 +50,7 @@ from fairsynth.nn.gan import (
     wasserstein_generator_loss,
 )
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
+from fairsynth.nn.training import Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -331,7 +325,7 @@ class DECAF(Generator):
 
         return rejection.draw(
             n, propose, wanted, self.layout_, self.groups_, "nothing", seed,
-            max_tries=min(latent_rows.MAX_TRIES, MAX_TRIES),
+            max_tries=min(rejection.MAX_TRIES, MAX_TRIES),
         )  # fmt: skip
 
     def _plain_graph(self, graph: CausalGraph) -> DECAF:

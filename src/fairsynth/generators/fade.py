@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.cores import cores
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
@@ -56,23 +57,15 @@ from fairsynth.generators.fade_parts import (
     domains_of,
 )
 from fairsynth.generators.fade_space import ONE_HOT_UP_TO, LatentSpace, RowSpace
-from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
-    FairVAE,
-    Training,
-    group_tensors,
-    read_groups,
-    read_names,
-    refuse_besides,
-)
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.fairvae import ROWS_FROM_DATA, FairVAE, Training
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.pool_calibration import label_law
 from fairsynth.generators.rejection import Cells, Wanted, draw, prepare
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.diffusion import SOLVERS, Averaged, Denoiser, Solver, draw_times, solve
 from fairsynth.nn.meta import Order, meta_loss
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:

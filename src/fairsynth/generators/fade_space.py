@@ -11,7 +11,7 @@ from torch import Tensor
 from fairsynth.data.number_states import NumberStates
 from fairsynth.data.vectors import VectorEncoder
 from fairsynth.generators.fairvae import FairVAE, Network, Training
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.layout import Groups, Layout
 from fairsynth.nn.layers import reparameterise
 
 #: Numbers of at most so many states are one-hot in the row.

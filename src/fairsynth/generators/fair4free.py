@@ -23,33 +23,27 @@ import torch
 from torch import Tensor
 
 from fairsynth import bundle
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, generator_from
-from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
-    FairVAE,
-    group_tensors,
-    label_shares_for,
-    read_groups,
-    read_names,
-    refuse_besides,
-)
+from fairsynth.generators.fairvae import ROWS_FROM_DATA, FairVAE, label_shares_for
 from fairsynth.generators.latent_distillation import (
     DistilledNetwork,
     decoder_settings,
     rebuild_rows,
     refuse_large,
 )
-from fairsynth.generators.latent_rows import Layout, Prepared
+from fairsynth.generators.latent_rows import Prepared
+from fairsynth.generators.layout import Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.dependence import energy_distance_covariance
 from fairsynth.nn.layers import NoiseEncoder
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
+from fairsynth.nn.training import Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.cores import cores
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
@@ -37,17 +38,10 @@ from fairsynth.errors import CapabilityError, DataError, SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import calibrated_shifts
-from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
-    Training,
-    group_tensors,
-    read_groups,
-    read_names,
-    refuse_besides,
-)
+from fairsynth.generators.fairvae import ROWS_FROM_DATA, Training
 from fairsynth.generators.gan_rows import max_tries, named_groups
 from fairsynth.generators.group_law import fair_table, with_group_shares
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.rejection import Cells, Wanted, allotted, draw, prepare
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
@@ -61,7 +55,7 @@ from fairsynth.generators.tabddpm_process import (
 from fairsynth.generators.tabddpm_rows import CellRows
 from fairsynth.nn.diffusion import Averaged
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:

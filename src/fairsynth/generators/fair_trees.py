@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
+from fairsynth import checkpoints
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.cores import cores, in_order
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
@@ -34,9 +36,8 @@ from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators import margin_shift, rejection
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import PROBE_ROWS
-from fairsynth.generators.fairvae import group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.group_law import joint_counts
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.generators.tree_label import TreeLabel, learn_label, read_label
@@ -51,8 +52,6 @@ from fairsynth.generators.tree_rows import (
     read_tree,
     tree_tensors,
 )
-from fairsynth.nn import training
-from fairsynth.nn.training import Checkpoint
 from fairsynth.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ class FairTrees(Generator):
             found_trees = in_order(grown, missing, workers) if workers > 1 else map(grown, missing)
             for column, tree in zip(missing, found_trees, strict=True):
                 trees[column] = tree
-                if kept is not None and time.monotonic() - saved > training.SAVE_EVERY:
+                if kept is not None and time.monotonic() - saved > checkpoints.SAVE_EVERY:
                     kept.save(STAGE.replace(" ", "_"), len(trees), tree_tensors(trees))
                     saved = time.monotonic()
                 if progress is not None:

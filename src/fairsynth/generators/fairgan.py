@@ -26,13 +26,14 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
-from fairsynth.generators.fairvae import Training, group_tensors, read_groups, read_names, refuse_besides
+from fairsynth.generators.fairvae import Training
 from fairsynth.generators.gan_rows import (
     FROM_DATA,
     MIN_STEPS,
@@ -42,7 +43,7 @@ from fairsynth.generators.gan_rows import (
     pieces,
     start_at_marginals,
 )
-from fairsynth.generators.latent_rows import Groups, Layout
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.gan import (
@@ -55,7 +56,7 @@ from fairsynth.nn.gan import (
     wasserstein_generator_loss,
 )
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
+from fairsynth.nn.training import Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

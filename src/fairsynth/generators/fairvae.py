@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError
@@ -29,7 +30,8 @@ from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
 from fairsynth.generators.calibration import PROBE_ROWS, calibrated_shifts
 from fairsynth.generators.group_law import fair_table, joint_counts
-from fairsynth.generators.latent_rows import Groups, LatentRows, Layout, Prepared
+from fairsynth.generators.latent_rows import LatentRows, Prepared
+from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.curves import curves
@@ -38,7 +40,7 @@ from fairsynth.nn.dependence import density_distance_covariance, energy_distance
 from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import StateEncoder, count_parameters, perceptron, reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -542,37 +544,11 @@ TEACHER_FROM_DATA = (
 )
 
 
-def group_tensors(groups: Groups) -> dict[str, np.ndarray]:
-    """Return the groups under fixed names."""
-    return {"groups.levels": groups.levels, "groups.table": groups.table}
-
-
-def read_groups(tensors: dict[str, np.ndarray], layout: Layout) -> Groups:
-    """Read what `group_tensors` wrote; a ValueError says that it does not belong here."""
-    groups = Groups(tensors.pop("groups.levels"), tensors.pop("groups.table"))
-    groups.check(layout)
-    return groups
-
-
 def read_law(tensors: dict[str, np.ndarray]) -> LatentLaw:
     """Read the law of the latent; a ValueError or KeyError says that it is none."""
     return LatentLaw.from_tensors(
         {name: tensors.pop(name) for name in list(tensors) if name.startswith("law.")}
     )
-
-
-def refuse_besides(tensors: dict[str, np.ndarray]) -> None:
-    """Raise ValueError if a file holds more than the model: nothing may travel along unnamed."""
-    if tensors:
-        raise ValueError(f"it holds tensors that belong to no part of the model: {', '.join(tensors)}")
-
-
-def read_names(body: Any, groups: Groups) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read the names of the groups, and of the rare ones."""
-    names, rare = tuple(map(str, body["names"])), tuple(map(str, body["rare"]))
-    if len(names) != len(groups.levels) or not set(rare) <= set(names):
-        raise ValueError("the names of the groups do not fit their number")
-    return names, rare
 
 
 def replaced_parameters(model: FairVAE) -> int:

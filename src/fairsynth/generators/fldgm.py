@@ -22,27 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.base import Capabilities, Generator, fingerprint
-from fairsynth.generators.fairvae import (
-    ROWS_FROM_DATA,
-    FairVAE,
-    Training,
-    group_tensors,
-    read_groups,
-    read_names,
-    refuse_besides,
-)
+from fairsynth.generators.fairvae import ROWS_FROM_DATA, FairVAE, Training
 from fairsynth.generators.latent_distillation import (
     LatentDistillation,
     _fingerprint_of,
     decoder_settings,
     rebuild_rows,
 )
-from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
+from fairsynth.generators.latent_rows import LatentRows, Prepared
+from fairsynth.generators.layout import Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.ddpm import Averaged, Diffusion, VelocityNetwork
@@ -56,7 +50,7 @@ from fairsynth.nn.gan import (
 )
 from fairsynth.nn.layers import reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Loss, Plan, build, restore, train
+from fairsynth.nn.training import Loss, Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

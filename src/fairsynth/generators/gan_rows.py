@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fairsynth.data.number_states import NumberStates
 from fairsynth.data.table import JOINT
 from fairsynth.data.vectors import Block, VectorEncoder
-from fairsynth.generators import latent_rows
+from fairsynth.generators import rejection
 from fairsynth.generators.fairvae import ROWS_FROM_DATA
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 
 #: Of the weights that levels begin with: strong ones would move the shares.
 FAINT = 0.1
@@ -183,7 +183,7 @@ def start_at_marginals(
 
 def max_tries() -> int:
     """Return how many rows are drawn for a rare condition before it is given up; a network's rows cost more."""
-    return min(latent_rows.MAX_TRIES, 1_000_000)
+    return min(rejection.MAX_TRIES, 1_000_000)
 
 
 def named_groups(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
@@ -28,20 +29,17 @@ from fairsynth.generators.fairvae import (
     ROWS_FROM_DATA,
     FairVAE,
     Training,
-    group_tensors,
     label_shares_for,
     latent_law,
-    read_groups,
     read_law,
-    read_names,
-    refuse_besides,
 )
-from fairsynth.generators.latent_rows import LatentRows, Layout, Prepared
+from fairsynth.generators.latent_rows import LatentRows, Prepared
+from fairsynth.generators.layout import Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.layers import StateEncoder, count_parameters
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

@@ -36,10 +36,10 @@ from fairsynth.data.schema import Schema
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError, SchemaError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators import latent_rows
+from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator
 from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
-from fairsynth.generators.latent_rows import Groups, Layout, asked_shares
+from fairsynth.generators.layout import Groups, Layout, asked_shares
 from fairsynth.generators.private_tree import Measurements
 from fairsynth.generators.public_states import Coarse, public_states
 from fairsynth.generators.requests import Request
@@ -228,7 +228,7 @@ class PreFair(Generator):
         if not parts:
             raise CapabilityError(
                 f"where {said}: the model gives such rows a chance below one in "
-                f"{latent_rows.GIVE_UP * latent_rows.MAX_TRIES:,}, so they would be its "
+                f"{rejection.GIVE_UP * rejection.MAX_TRIES:,}, so they would be its "
                 "invention; loosen the condition."
             )
         return Prepared(tuple(parts), exact)
@@ -271,7 +271,7 @@ class PreFair(Generator):
         except ValueError:
             return None
         # The same line that rejection draws: read at the call, so that both move together.
-        if chance_of * latent_rows.GIVE_UP * latent_rows.MAX_TRIES < 1:
+        if chance_of * rejection.GIVE_UP * rejection.MAX_TRIES < 1:
             return None
         return Part(share, law, tuple(c.given(w) for c, w in zip(self.coarse_, weights, strict=True)))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 from fairsynth.generators.public_states import Coarse, coarse_states
 from fairsynth.generators.tree_model import Measured, simplex
 from fairsynth.privacy_accounting import Bits, Ledger

@@ -17,7 +17,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import MAX_LEVELS, LevelStates
 from fairsynth.data.number_states import NumberStates, grid_step, in_steps_from
 from fairsynth.data.schema import Column, Schema
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 
 #: A level or interval stands alone if its noisy count is so many standard deviations above 0.
 CLEAR = 3.0

@@ -17,10 +17,26 @@ import polars as pl
 from fairsynth.errors import CapabilityError
 from fairsynth.generators.conditions import decoded, shares_state, wanted_states
 from fairsynth.generators.group_law import with_group_shares
-from fairsynth.generators.latent_rows import GIVE_UP, MAX_TRIES, Groups, Layout, asked_shares, more_to_try
+from fairsynth.generators.layout import Groups, Layout, asked_shares
 from fairsynth.generators.requests import Request, whole_rows
 
 Conditions = Literal["nothing", "group", "label and group"]
+
+
+#: Rows that are proposed for a rare condition before it is given up.
+MAX_TRIES = 4_000_000
+#: It is also given up if so many times more would be needed.
+GIVE_UP = 50
+
+
+def more_to_try(n: int, have: int, tried: int, least: int = 256) -> int:
+    """Return how many rows to propose next, if `have` of `n` rows were found among those `tried`.
+
+    The share of those found is taken to be half a row more than it is: that a dozen rows had none says little, and a
+    slow method should not be made to draw a hundred thousand for it.
+    """
+    share = (have + 0.5) / (tried + 1)
+    return int(np.clip((n - have) / share * 1.1 + 64, least, 262_144))
 
 
 @dataclass(frozen=True)

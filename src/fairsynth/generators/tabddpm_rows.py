@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fairsynth.generators.gan_rows import GivenGroup
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 
 
 class CellRows(GivenGroup):

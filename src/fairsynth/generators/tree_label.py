@@ -18,7 +18,7 @@ from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.evening import Evening, faded, margins_of
 from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 from fairsynth.generators.margin_shift import moved
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
 from fairsynth.trees.allotment import allotted, neighbourhoods

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fairsynth.data.number_states import NumberStates
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 from fairsynth.trees.bins import Bins, learn_bins
 from fairsynth.trees.directions import Directions, learn_directions
 from fairsynth.trees.law import LeafLaw, shares_of_counts, smoothed_shares

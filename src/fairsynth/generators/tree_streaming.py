@@ -19,7 +19,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import LevelStates, levels_by_frequency
 from fairsynth.data.streams import Batch, StreamedTable
 from fairsynth.errors import DataError
-from fairsynth.generators.latent_rows import Layout
+from fairsynth.generators.layout import Layout
 from fairsynth.generators.tree_label import TreeLabel, with_parity
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_lines, recounted
 from fairsynth.progress import Progress, Step

@@ -29,9 +29,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth import checkpoints
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.nn import training
 from fairsynth.nn.parallel import team
-from fairsynth.nn.training import Checkpoint, Loss, Plan, load_parameters
+from fairsynth.nn.training import Loss, Plan, load_parameters
 from fairsynth.progress import Progress, Step
 
 Critic = Callable[[Tensor], Tensor]
@@ -289,7 +291,7 @@ def train_gan(
                 progress(Step(stage, step + 1, plan.steps, shown))
             if (
                 checkpoint is not None
-                and time.monotonic() - saved > training.SAVE_EVERY
+                and time.monotonic() - saved > checkpoints.SAVE_EVERY
                 and step + 1 < plan.steps
             ):
                 checkpoint.save(key, step + 1, _state(nets, averaged), course)

@@ -22,11 +22,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from fairsynth.errors import SettingsError
+
+if TYPE_CHECKING:  # every checkpoint asks who writes, and trees are fitted without torch
+    from torch import Tensor, nn
 
 __all__ = ["Team", "joined", "launched", "team"]
 
@@ -82,6 +83,7 @@ class Team:
         """
         if self.size == 1:
             return
+        import torch
         import torch.distributed as dist
 
         there = torch.tensor([float(p.grad is not None) for p in parameters] + [float(rows)])
@@ -117,6 +119,7 @@ class Team:
         """
         if self.size == 1:
             return
+        import torch
         import torch.distributed as dist
 
         digest = hashlib.sha256(what.encode())

@@ -6,20 +6,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairsynth import bundle
-from fairsynth.errors import BundleError, SettingsError
+from fairsynth import bundle, checkpoints
+from fairsynth.checkpoints import Checkpoint
+from fairsynth.errors import BundleError
 from fairsynth.nn.parallel import team
 from fairsynth.progress import Progress, Step
-
-#: Seconds between two checkpoints.
-SAVE_EVERY = 10.0
 
 Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
 
@@ -56,74 +53,6 @@ class Plan:
         if step < warm:
             return self.learning_rate * (0.04 + 0.96 * (step + 1) / warm)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
-
-
-class Checkpoint:
-    """A folder in which finished and unfinished stages of one fit are kept.
-
-    Parameters
-    ----------
-    folder : path
-        Made if it does not exist.
-    fingerprint : str
-        Of data, settings and version: another fit must not go on from here.
-    """
-
-    def __init__(self, folder: Path | str, fingerprint: str) -> None:
-        self.folder, self.fingerprint = Path(folder), fingerprint
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, stage: str) -> Path:
-        """Return the file of a stage."""
-        return self.folder / f"{stage}.fairsynth"
-
-    def save(self, stage: str, step: int, tensors: Mapping[str, np.ndarray], course: str = "") -> None:
-        """Keep a stage as it is after `step` steps, in one atomic replacement.
-
-        Parameters
-        ----------
-        stage : str
-            Name of the stage.
-        step : int
-            Steps done.
-        tensors : mapping
-            What `load` returns.
-        course : str, optional
-            Says which steps the stage takes from start to end; `load` has to be given the same.
-        """
-        if not team().first:
-            return  # one of several processes that train together writes for all
-        manifest: dict[str, Any] = {"kind": "checkpoint", "fingerprint": self.fingerprint, "step": step}
-        if course:
-            manifest["course"] = course
-        bundle.write(self.path(stage), manifest, {}, tensors)
-
-    def load(self, stage: str, course: str = "") -> tuple[int, dict[str, np.ndarray]] | None:
-        """Return steps done and tensors of a stage, or None if there is nothing.
-
-        Raises
-        ------
-        SettingsError
-            If the folder belongs to a fit of other data or settings, or the stage was on another course.
-        """
-        path = self.path(stage)
-        if not path.exists():
-            return None
-        try:
-            kept = bundle.read(path)
-        except BundleError as error:
-            raise SettingsError(f"{error} It is a checkpoint: remove {self.folder} to start anew.") from error
-        if kept.manifest.get("fingerprint") != self.fingerprint:
-            raise SettingsError(
-                f"{self.folder} holds the checkpoint of another fit (other data, settings or fairsynth version). "
-                "Give another folder, or remove this one to start anew."
-            )
-        if kept.manifest.get("course", "") != course:
-            raise SettingsError(
-                f"{path}: the checkpoint of another fit: it was on the course ({kept.manifest.get('course', '')}), and "
-                f"this one is ({course}). Give another folder, or remove {self.folder} to start anew."
-            )
-        return int(str(kept.manifest["step"])), kept.tensors
 
 
 def train(
@@ -195,7 +124,11 @@ def train(
         optimiser.step()
         if progress is not None:
             progress(Step(stage, step + 1, plan.steps, shown))
-        if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY and step + 1 < plan.steps:
+        if (
+            checkpoint is not None
+            and time.monotonic() - saved > checkpoints.SAVE_EVERY
+            and step + 1 < plan.steps
+        ):
             checkpoint.save(key, step + 1, _state(module, optimiser, parameters), course)
             saved = time.monotonic()
     module.eval()

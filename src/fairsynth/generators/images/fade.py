@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.images import ImageSet
 from fairsynth.data.images.pixels import Pixels
 from fairsynth.errors import CapabilityError, FairsynthWarning, SettingsError
@@ -27,7 +28,6 @@ from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fade import FORMS, OUTSIDE
 from fairsynth.generators.fade_guidance import Guidance
 from fairsynth.generators.fade_parts import ClassifierLoss, calibration_error
-from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.images.balance import TrainingImages
 from fairsynth.generators.images.base import ImageGenerator, check_device, image_fingerprint
@@ -41,6 +41,7 @@ from fairsynth.generators.images.latent_images import (
     own_tensors,
     pictures_of,
 )
+from fairsynth.generators.layout import refuse_besides
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.diffusion import (
     SHORTEST,
@@ -53,7 +54,7 @@ from fairsynth.nn.diffusion import (
     solve,
 )
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
+from fairsynth.nn.training import Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from fairsynth import bundle
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.images import ImageSet
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities
 from fairsynth.generators.fair4free import sliced
-from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.images.base import image_generator_from
 from fairsynth.generators.images.fairvae import FairVAE
 from fairsynth.generators.images.latent_distillation import DistilledImages, refuse_large
@@ -43,11 +43,12 @@ from fairsynth.generators.images.latent_images import (
     own_tensors,
     pictures_of,
 )
+from fairsynth.generators.layout import refuse_besides
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import perceptron
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, train
+from fairsynth.nn.training import Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

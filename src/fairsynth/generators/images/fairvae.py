@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.images import ImageSet
 from fairsynth.data.images.pixels import Shape
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities
-from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.group_law import fair_table
 from fairsynth.generators.images.balance import TrainingImages
 from fairsynth.generators.images.base import check_device, image_fingerprint
@@ -42,13 +42,14 @@ from fairsynth.generators.images.latent_images import (
     own_tensors,
     read_law,
 )
+from fairsynth.generators.layout import refuse_besides
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.convolutions import ConvolutionalEncoder, halved, to_float
 from fairsynth.nn.dependence import density_distance_covariance, energy_distance_covariance
 from fairsynth.nn.latent_law import LatentLaw
 from fairsynth.nn.layers import reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

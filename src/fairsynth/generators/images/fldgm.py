@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.images import ImageSet
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities
-from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.fldgm import CRITIC_RATES, CRITIC_STEPS, RATES, check_latent_settings, setting_of
 from fairsynth.generators.images.base import image_fingerprint
 from fairsynth.generators.images.fairvae import FairVAE, encoded
@@ -34,6 +34,7 @@ from fairsynth.generators.images.latent_images import (
     own_tensors,
     pictures_of,
 )
+from fairsynth.generators.layout import refuse_besides
 from fairsynth.nn.ddpm import CHUNK, Averaged, Diffusion, VelocityNetwork
 from fairsynth.nn.gan import (
     leaky_perceptron,
@@ -45,7 +46,7 @@ from fairsynth.nn.gan import (
 )
 from fairsynth.nn.layers import reparameterise
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Loss, Plan, build, restore, train
+from fairsynth.nn.training import Loss, Plan, build, restore, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairsynth.checkpoints import Checkpoint
 from fairsynth.data.images import ImageSet
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.base import Capabilities, load_generator
-from fairsynth.generators.fairvae import refuse_besides
 from fairsynth.generators.images.balance import TrainingImages
 from fairsynth.generators.images.base import image_fingerprint
 from fairsynth.generators.images.fairvae import FairVAE, image_law, latent_means, widths
@@ -35,11 +35,12 @@ from fairsynth.generators.images.latent_images import (
     pictures_of,
     read_law,
 )
+from fairsynth.generators.layout import refuse_besides
 from fairsynth.generators.settings import check_settings
 from fairsynth.nn.convolutions import ConvolutionalEncoder
 from fairsynth.nn.layers import count_parameters
 from fairsynth.nn.threads import threads
-from fairsynth.nn.training import Checkpoint, Plan, build, restore, steps_for, train
+from fairsynth.nn.training import Plan, build, restore, steps_for, train
 from fairsynth.progress import Progress
 
 if TYPE_CHECKING:
