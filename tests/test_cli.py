@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
 from fairsynth.cli.release import label_mix
 from fairsynth.errors import FairsynthError, SettingsError
+from fairsynth.generators import fairvae
 
 runner = CliRunner()
 
@@ -259,6 +260,17 @@ SMALL = (
     "--set",
     "decoder_width=8",
 )
+
+
+#: What processes are told before they begin, as the fixture below tells this one.
+FEWEST = "import fairsynth.generators.fairvae as fairvae; fairvae.MIN_STEPS = 60"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fewest_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fairvae, "MIN_STEPS", 60)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -743,7 +755,7 @@ def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, tmp_path: Path) ->
     """
     out, undisturbed = tmp_path / "teacher.fairsynth", tmp_path / "undisturbed.fairsynth"
     command = ("fit", people / "train.csv", *ROLES, *SMALL, "--seed", 3, "-o")
-    often = "import fairsynth.checkpoints as checkpoints; checkpoints.SAVE_EVERY = 0.0"
+    often = f"{FEWEST}; import fairsynth.checkpoints as checkpoints; checkpoints.SAVE_EVERY = 0.0"
     running = process(*command, out, before=often)
     # Not any file there: one that is still being written is nothing to go on from.
     wait_for((tmp_path / "teacher.fairsynth.checkpoint" / "fit_teacher.fairsynth").exists, running)
@@ -751,7 +763,7 @@ def test_a_killed_fit_goes_on_and_ends_the_same(people: Path, tmp_path: Path) ->
     running.communicate()
     assert not out.exists()
     for path in (out, undisturbed):
-        again = process(*command, path)
+        again = process(*command, path, before=FEWEST)
         _, errors = again.communicate(timeout=120)
         assert again.returncode == 0, errors
         assert ("goes on from there" in errors) == (path == out)

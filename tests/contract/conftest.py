@@ -89,7 +89,7 @@ OF_KINDS = (
     "test_a_fit_killed_in_the_middle_goes_on_and_ends_the_same",
     "test_missing_values_come_at_about_the_real_share",
 )
-FRAMES = ("pandas", "pyarrow")
+SHAPES = ("pandas", "pyarrow", "five groups", "levels only")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all` what one generator of each kind answers for all."""
     for item in items:
         asked = item.callspec.params if hasattr(item, "callspec") else {}
-        general = getattr(item, "originalname", "") in OF_KINDS or asked.get("shape") in FRAMES
+        general = getattr(item, "originalname", "") in OF_KINDS or asked.get("shape") in SHAPES
         if general and asked.get("name", KINDS[0]) not in KINDS:
             item.add_marker(pytest.mark.slow)
 
@@ -107,7 +107,7 @@ def _quick_defaults() -> Iterator[None]:
     """Let what a generator trains on its way (a teacher with default settings, models of an audit) be quick, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fairvae, "MIN_STEPS", 25)
-        patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, "epochs", 2)
+        patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, "epochs", 0.5)
         for place, name in (
             (audit, "ROUNDS"),
             (audited_trees, "ROUNDS"),

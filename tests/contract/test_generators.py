@@ -569,7 +569,7 @@ from toys import small_table
 from fairsynth.generators.registry import get_generator_class
 checkpoints.SAVE_EVERY = -1.0
 fairvae.MIN_STEPS = 25
-fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 2
+fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 0.5
 audit.ROUNDS = trees.ROUNDS = trees.AuditedTrees.rounds = audit.SURE_DRAWS = 1
 
 def progress(step):

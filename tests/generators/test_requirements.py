@@ -17,6 +17,7 @@ from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
 from fairsynth.cli.judge import generator_info
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, FairsynthWarning, SettingsError
+from fairsynth.evaluation import requirements
 from fairsynth.evaluation.evaluate import evaluate
 from fairsynth.evaluation.requirements import Requirement, _Court, meet
 from fairsynth.fairness import Fairness
@@ -46,6 +47,7 @@ def _short_audits() -> Iterator[None]:
         patch.setattr(audit, "ROUNDS", 3)
         patch.setattr(audit, "AVERAGED", 2)
         patch.setattr(audit, "SURE_DRAWS", 1)
+        patch.setattr(requirements, "DRAWS", 1)
         yield
 
 
