@@ -18,7 +18,7 @@ from fairsynth import bundle
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, CapabilityError, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators import margin_shift, tree_rows
+from fairsynth.generators import fair_trees, margin_shift, tree_rows
 from fairsynth.generators.base import BLOCK_ROWS, load_generator
 from fairsynth.generators.fair_trees import FairTrees
 from fairsynth.generators.group_law import joint_counts
@@ -399,6 +399,17 @@ def test_a_read_model_is_moved_as_far(criterion: str, trees: Fitted, tmp_path: P
     again = load_generator(tmp_path / "m.fairsynth")
     assert np.array_equal(again.shifts_, model.shifts_) and np.abs(model.shifts_).max() > 0.1
     assert again.sample_table(3000, seed=0).frame.equals(model.sample_table(3000, seed=0).frame)
+
+
+def test_columns_learned_side_by_side_are_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = mixed_table(600, sensitive=["sex", "race"])
+    monkeypatch.setattr(fair_trees, "FEW_ROWS", 0)
+    for at, count in enumerate((1, 2)):
+        monkeypatch.setattr(fair_trees, "cores", lambda count=count: count)
+        heard: list[Step] = []
+        FairTrees(calibrate=False).fit(table, progress=heard.append).save(tmp_path / f"{at}.fairsynth")
+        assert [step.done for step in heard] == sorted(step.done for step in heard)
+    assert (tmp_path / "0.fairsynth").read_bytes() == (tmp_path / "1.fairsynth").read_bytes()
 
 
 def test_neither_threads_nor_the_way_to_a_file_change_a_row(plain: FairTrees, tmp_path: Path) -> None:
