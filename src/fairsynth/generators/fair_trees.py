@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth import checkpoints
 from fairsynth.checkpoints import Checkpoint
@@ -209,17 +210,19 @@ class FairTrees(Generator):
         lines = learn_lines(layout, columns.T)
         of_rows = lines.of_states(columns.T)
         labels = columns[layout.target]
-        trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
-        joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
-        self._settle(
-            Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts), joint, progress
-        )
+        # Matrices are small here: threads of a matrix product take as long to meet as to multiply.
+        with threadpool_limits(limits=1, user_api="blas"):
+            trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
+            joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
+            learned = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
+            self._settle(learned, joint, progress)
 
     def _fit_streamed(self, stream: StreamedTable, *, progress: Progress | None) -> None:
         from fairsynth.generators.tree_streaming import learn_streamed
 
         self._check_settings()
-        self._settle(*learn_streamed(self, stream, progress), progress)
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._settle(*learn_streamed(self, stream, progress), progress)
 
     def _settle(self, work: Learned, joint: np.ndarray, progress: Progress | None) -> None:
         """Move the label, and keep what was learned; `joint` is the real P(y, s)."""
