@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
-from fairsynth.cores import cores, in_order, side_by_side
+from fairsynth.cores import cores, in_order, one_blas_thread, side_by_side
 
 
 def test_there_is_a_core() -> None:
@@ -52,3 +54,24 @@ def test_an_error_is_told_where_its_item_stands() -> None:
         for result in in_order(fails, range(100), 2):
             seen.append(result)
     assert seen == [0, 1, 2]
+
+
+def test_blocks_of_one_thread_may_end_in_another_order_than_they_began() -> None:
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    np.ones((2, 2)) @ np.ones((2, 2))  # the library is loaded
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        assert before and set(before) == {2}
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert set(threads()) == {1}
+        first.__exit__(None, None, None)
+        assert set(threads()) == {1}, "the other one is still open"
+        second.__exit__(None, None, None)
+        assert threads() == before
+        with pytest.raises(ValueError, match="mine"), one_blas_thread():
+            raise ValueError("mine")
+        assert threads() == before

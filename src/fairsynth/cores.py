@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,6 +23,35 @@ def cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone says so
     return max(1, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
+
+
+_lock = Lock()
+#: How many blocks of `one_blas_thread` are open, and what puts back what was set before the first.
+_open = 0
+_before: Any = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let products of matrices use one thread for the length of a block, and put back what was set before.
+
+    The matrices here are small: threads of a product take as long to meet as to multiply. Blocks of several threads may
+    overlap, and end in another order than they began: the last to end puts back what was set before the first.
+    """
+    global _open, _before
+    with _lock:
+        if not _open:
+            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+            _before = threadpool_limits(limits=1, user_api="blas")
+        _open += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _open -= 1
+            if not _open:
+                _before.restore_original_limits()
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fairsynth.cores import one_blas_thread
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation import decisions, equal_rates, interventions, people, quality, rows
@@ -137,7 +137,7 @@ def evaluate(
         )
         context.tick = _ticker(context, progress, run, runs)
         # Fits and blocks run side by side; BLAS threads beside those would only wait for each other.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             _run(context, seconds)
         contexts.append(context)
     first = contexts[0]

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fairsynth.cores import side_by_side
+from fairsynth.cores import one_blas_thread, side_by_side
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation import image_models, image_scores
 from fairsynth.evaluation.evaluate import combine
@@ -193,7 +192,7 @@ def evaluate_images(
     drawn = _pictures(pictures, list(named))
     contexts: list[ImageContext] = []
     seconds: dict[str, float] = {}
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         for run in range(repeats):
             tell = _part(progress, run, repeats)
             context = _run(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fairsynth.cores import one_blas_thread
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError, SettingsError
 from fairsynth.evaluation import decisions, equal_rates
@@ -118,7 +118,7 @@ def evaluate_mitigators(
             train=train, test=test, synthetic={}, task=task, downstream=downstream, depth=work, models=(),
             seed=seed + run, threads=1, minimum_group=minimum_group,
         )  # fmt: skip
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             weights = context.rng("people").poisson(1.0, size=(work.ranking_draws, test.frame.height))
             people = weights.astype(np.float64)
             _score_constant(context, people)

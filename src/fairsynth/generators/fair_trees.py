@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairsynth import checkpoints
 from fairsynth.checkpoints import Checkpoint
-from fairsynth.cores import cores, in_order
+from fairsynth.cores import cores, in_order, one_blas_thread
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
@@ -211,7 +210,7 @@ class FairTrees(Generator):
         of_rows = lines.of_states(columns.T)
         labels = columns[layout.target]
         # Matrices are small here: threads of a matrix product take as long to meet as to multiply.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
             joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
             learned = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
@@ -221,7 +220,7 @@ class FairTrees(Generator):
         from fairsynth.generators.tree_streaming import learn_streamed
 
         self._check_settings()
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             self._settle(*learn_streamed(self, stream, progress), progress)
 
     def _settle(self, work: Learned, joint: np.ndarray, progress: Progress | None) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fairsynth.cores import one_blas_thread
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError, DataError, NotFittedError
 from fairsynth.evaluation.downstream import MODELS, Task
@@ -158,7 +158,7 @@ class Mitigator(BaseEstimator, ABC):
         known = ~np.isnan(self.task_.values(table.frame, table.schema))
         rows = table if known.all() else table.replace(table.frame.filter(pl.Series(known)))
         self._check_rows(rows)
-        with chance_untouched(), threadpool_limits(limits=1, user_api="blas"):
+        with chance_untouched(), one_blas_thread():
             self._fit(rows, progress)
         self.schema_, self.n_rows_ = table.schema, len(rows)
         if progress is not None:
@@ -221,7 +221,7 @@ class Mitigator(BaseEstimator, ABC):
             Before `fit`.
         """
         rows = self._rows(table)
-        with chance_untouched(), threadpool_limits(limits=1, user_api="blas"):
+        with chance_untouched(), one_blas_thread():
             return np.asarray(self._class_probabilities(rows), dtype=np.float64)
 
     def predict_proba(self, table: Table) -> Floats:

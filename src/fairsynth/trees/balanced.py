@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg.blas import dger
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from fairsynth.cores import one_blas_thread
 
 #: Variables, at most: every row costs the second power of their number.
 MOST = 40
@@ -45,9 +46,7 @@ def balanced(shares: np.ndarray, variables: np.ndarray, rng: np.random.Generator
     np.ndarray
         int64 ``(n,)``. ``variables.T @ (drawn - shares)`` is as small as what at most ``d`` rows can make it.
     """
-    with threadpool_limits(
-        limits=1, user_api="blas"
-    ):  # threads only get into each other's way in systems this small
+    with one_blas_thread():  # threads only get into each other's way in systems this small
         return _balanced(shares, variables, rng)
 
 
