@@ -209,7 +209,6 @@ class FairTrees(Generator):
         lines = learn_lines(layout, columns.T)
         of_rows = lines.of_states(columns.T)
         labels = columns[layout.target]
-        # Matrices are small here: threads of a matrix product take as long to meet as to multiply.
         with one_blas_thread():
             trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
             joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
