@@ -18,6 +18,7 @@ from fairsynth.fairness import Fairness
 from fairsynth.generators import audit
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
+from fairsynth.generators.evening import STEEPEST
 from fairsynth.generators.registry import student_class
 from fairsynth.trees.linear_scores import SMALL_TABLE
 
@@ -178,6 +179,23 @@ def test_small_tables_grow_smaller_trees_unless_told_otherwise() -> None:
     assert leaves(many) == leaves(many, **large) != leaves(many, **small)
 
 
+def test_the_threshold_of_a_small_table_is_steep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = mixed_table(300)
+    made = AuditedTrees(seed=0).fit(table)
+    assert made.evening_ is not None
+    assert made.evening_.steepness == STEEPEST
+    made.save(tmp_path / "small.fairsynth")
+    again = load_generator(tmp_path / "small.fairsynth")
+    assert isinstance(again, AuditedTrees)
+    assert again.evening_ is not None
+    assert again.evening_.steepness == STEEPEST
+    assert again.sample_table(300, seed=1).frame.equals(made.sample_table(300, seed=1).frame)
+    monkeypatch.setattr("fairsynth.generators.tree_label.BALANCED_ROWS", 299)
+    larger = AuditedTrees(seed=0).fit(table)
+    assert larger.evening_ is not None
+    assert larger.evening_.steepness == 0.0
+
+
 def test_at_strength_0_nothing_is_moved(proxies: tuple[Table, Table]) -> None:
     made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(proxies[0])
     assert made.evening_ is None
@@ -257,6 +275,10 @@ def test_a_file_gives_the_same_rows(parity: AuditedTrees, file: Path) -> None:
         ("label.beyond", np.array([np.nan])),
         ("label.beyond", np.ones(2)),
         ("label.sharpness", np.ones(2, dtype=np.int64)),
+        ("label.steepness", np.array([3.0])),
+        ("label.steepness", np.array([np.nan])),
+        ("label.steepness", np.zeros(2)),
+        ("label.steepness", np.zeros(1, dtype=np.int64)),
         ("label.bin_shares", np.ones(3)),
         ("bins.order", np.array([0, 0, 0])),
         ("sums", np.array([0, 99])),

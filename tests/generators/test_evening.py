@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from fairsynth.generators.evening import BEYOND, WIDTH, Evening, Fold, faded, margins_of, plan
+from fairsynth.generators.evening import (
+    BEYOND,
+    STEEPEST,
+    WIDTH,
+    Evening,
+    Fold,
+    faded,
+    margins_of,
+    plan,
+)
 from fairsynth.generators.margin_shift import FAR, moved
 from fairsynth.trees.scores import PairScores
 
@@ -26,19 +35,43 @@ def of(linear: float, crossing: float, reach: float = FAR, beyond: float = FAR) 
 @settings(max_examples=60, deadline=None)
 @given(
     linear=st.floats(-2, 2), more=st.floats(-1.0, 1.0), reach=st.sampled_from([1.0, 2.0, 8.0, FAR]),
-    beyond=st.sampled_from([1.0, BEYOND, FAR]),
+    beyond=st.sampled_from([1.0, BEYOND, FAR]), steepness=st.floats(0, STEEPEST),
 )  # fmt: skip
 def test_ranks_stay_and_the_crossing_comes_to_one_half(
-    linear: float, more: float, reach: float, beyond: float
+    linear: float, more: float, reach: float, beyond: float, steepness: float
 ) -> None:
-    evening = of(linear, linear + more, reach, beyond)
+    evening = replace(of(linear, linear + more, reach, beyond), steepness=steepness)
     after = evening.moved(MARGINS, ONE, 1.0)
     assert (np.diff(after) >= -1e-9).all()
     there = np.array([-(linear + more)])
     left = moved(there, np.array([linear]), reach, min(max(reach, 1.0), beyond))[0]
     at = evening.moved(there, np.zeros(1, dtype=np.int64), 1.0)
     assert abs(at[0]) < 1e-9 or abs(left) > 0.4 * WIDTH
-    assert abs(at[0]) <= abs(left)
+    # What is left is as much steeper as everything there.
+    assert abs(at[0]) <= abs(left) * (1 + steepness) + 1e-12
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_a_threshold_is_steeper_and_nobody_changes_sides(strength: float) -> None:
+    """In closed form: slope 1 + steepness at the threshold, nothing two log odds away, everywhere the same side."""
+    plain = of(0.7, 0.7)
+    steep = replace(plain, steepness=STEEPEST)
+    before, after = (one.moved(MARGINS, ONE, strength) for one in (plain, steep))
+    assert np.array_equal(np.sign(after), np.sign(before))
+    assert (np.abs(after) >= np.abs(before)).all()
+    assert np.allclose(after, before * (1 + strength * STEEPEST * np.exp(-(before**2))))
+    far = np.abs(before) > 2.5
+    assert np.allclose(after[far], before[far], atol=0.015)
+    near = np.abs(before) < 0.05
+    slopes = np.diff(after[near]) / np.diff(before[near])
+    assert np.allclose(slopes, 1 + strength * STEEPEST, rtol=0.01)
+
+
+def test_what_moves_no_group_is_as_steep() -> None:
+    made = replace(of(0.7, 1.3, 5.0, BEYOND), steepness=1.5).unmoved()
+    assert (made.steepness, made.reach, made.beyond) == (1.5, 5.0, BEYOND)
+    assert not made.linear.any()
+    assert not made.crossing.any()
 
 
 def test_far_from_the_threshold_only_the_whole_move_is_left() -> None:
@@ -202,6 +235,9 @@ def test_groups_too_small_to_plan_are_left_alone() -> None:
         {"sharpness": 1.5},
         {"sharpness": np.nan},
         {"level": np.inf},
+        {"steepness": -0.1},
+        {"steepness": 2.1},
+        {"steepness": np.nan},
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:

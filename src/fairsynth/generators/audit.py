@@ -6,7 +6,8 @@ far the group moves as a whole. Each round draws rows, trains the three, and let
 
 What models of real rows do is the measure for two more things. Models of drawn rows are less sure than they are,
 so scores are sharpened until they are as sure; and under parity all groups meet at the rate at which a model of the
-same kind favors people if it is trained on real rows. Ours.
+same kind favors people if it is trained on real rows, or at a higher one where so few of a group would be favored that
+chance alone tells groups apart. Ours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
 from fairsynth.data.table import Table
 from fairsynth.generators.auditors import FOLDS, Auditors, Custom
@@ -30,10 +32,14 @@ PACE = 0.8
 #: Rates of groups within this ratio count as one. To go further moves what chance has done, and costs most where nearly
 #: all decisions are alike: there the last hundredth of a rate is several log odds.
 NEAR = 0.97
-#: What alike error rates may cost: right decisions, as a share of all, for a log ratio between groups. A model of Adult
-#: pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of all are moved to
-#: where rates happen to meet.
+#: What alike rates may cost: right decisions, as a share of all, for a log ratio between groups. For alike errors a
+#: model of Adult pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of
+#: all are moved to where rates happen to meet.
 PRICE = 0.2
+#: Rates at which groups may meet, as multiples of that of models of real rows.
+RATES = np.linspace(1.0, 2.0, 21)
+#: People of a group whose share of favored ones is worth a price: of fewer it is chance anyway.
+MANY = 100
 #: Rows, and draws at most, that tell how sure models are.
 SURE_ROWS = 5_000
 SURE_DRAWS = 3
@@ -81,7 +87,7 @@ def audited(
         Groups too small to tell stay where they began.
     """
     groups, actual, n_groups = auditors.groups, auditors.actual, len(start.linear)
-    plain = Evening.none(n_groups, start.faded.shape[1], start.reach, start.beyond)
+    plain = start.unmoved()
     drawn = draw(plain, ROUNDS, n_rows)
     custom = auditors.custom(drawn)
     if custom is not None:
@@ -94,7 +100,10 @@ def audited(
         )
         start = start.sharpened(times, margins)
     parity = criterion == "demographic_parity"
-    rates = custom.rates if parity and custom is not None else (None, None, None)
+    rates: tuple[float | None, ...] = (None, None, None)
+    if parity and custom is not None:
+        least = [count for count in np.bincount(groups) if count >= MANY]
+        rates = meeting_rates(custom, groups[custom.known], min(least)) if least else custom.rates
 
     def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
         if parity:
@@ -123,6 +132,44 @@ def audited(
         crossing=np.mean([one.crossing for one in last], axis=0),
         linear=np.mean([one.linear for one in last], axis=0),
     )
+
+
+def meeting_rates(custom: Custom, groups: np.ndarray, least: int) -> tuple[float, ...]:
+    """Return the rate of favorable decisions at which groups should meet, for each kind of model.
+
+    Where few are favored, the ratio between groups is decided by a handful of people. To favor more makes it surer, and
+    costs right decisions: who is added is less likely to deserve it than not. So the rate is that of models of real
+    rows, or a higher one, up to a half, at which right decisions less `PRICE` times the deviation of the ratio are
+    most. All kinds take the same multiple: what is moved at the threshold serves two of them.
+
+    Parameters
+    ----------
+    custom : Custom
+        What models of real rows say. The mean of what they say of a person is what is expected of that person.
+    groups : np.ndarray
+        Joint group of each of its people, int64 ``(m,)``.
+    least : int
+        People of the smallest group that counts.
+
+    Returns
+    -------
+    tuple of float
+        From 0 to 1, by kind.
+    """
+    expected = expit(custom.scores).mean(0)
+    own = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    worth, offered = np.zeros(len(RATES)), np.ones(len(RATES), dtype=bool)
+    for rate, scores in zip(custom.rates, custom.scores, strict=True):
+        rates = np.minimum(rate * RATES, 1.0)
+        offered[1:] &= rates[1:] <= 0.5
+        for rows in own:
+            # What favoring the first 0, 1, 2 ... of a group is worth; parts of a person count.
+            gained = np.cumsum(2 * expected[rows[np.argsort(-scores[rows], kind="stable")]] - 1)
+            right = np.interp(rates * len(rows), np.arange(len(rows) + 1), np.concatenate([[0.0], gained]))
+            worth += right / len(groups)
+        worth -= PRICE * np.sqrt((1 - rates) / np.maximum(rates * least, 1e-9))
+    times = float(RATES[np.argmax(np.where(offered, worth, -np.inf))])
+    return tuple(min(times * rate, 1.0) for rate in custom.rates)
 
 
 def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Auditors, custom: Custom) -> float:

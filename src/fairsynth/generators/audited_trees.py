@@ -34,7 +34,7 @@ from fairsynth.generators.audit import ROUNDS, audited
 from fairsynth.generators.auditors import Auditors
 from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.calibration import PROBE_ROWS
-from fairsynth.generators.evening import BEYOND, Evening, Fold, plan
+from fairsynth.generators.evening import BEYOND, STEEPEST, Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.generators.tree_label import TreeLabel
@@ -275,7 +275,8 @@ class AuditedTrees(FairTrees):
             lambda evening, turn, n: self._tried(
                 learned, label.with_evening(evening, 1.0), turn, progress if turn < ROUNDS else None, n
             ),
-            self._start(learned),
+            # Labels that are balanced over all columns are few enough for the threshold to be a matter of chance.
+            replace(self._start(learned), steepness=STEEPEST if label.ordered else 0.0),
             label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
             Auditors.of(learned.table, learned.groups, learned.favorable, self.seed),
             self.fairness.criterion,

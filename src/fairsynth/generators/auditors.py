@@ -9,7 +9,7 @@ was learned twice is drawn to the middle twice. Ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
@@ -53,10 +53,16 @@ class Custom:
         Share of people whom they favor.
     spreads : tuple of float
         Standard deviation of their log odds for drawn rows; those beyond `SURE` count as that.
+    scores : np.ndarray
+        Their log odds for those people, float64 ``(kinds, m)``.
+    known : np.ndarray
+        Who those people are, of all that are audited, int64 ``(m,)``.
     """
 
     rates: tuple[float, ...]
     spreads: tuple[float, ...]
+    scores: np.ndarray = field(compare=False, repr=False)
+    known: np.ndarray = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,19 +151,25 @@ class Auditors:
         """
         people, strangers = self.people, as_numbers(drawn.frame, self.names)
         part = np.arange(len(people)) % FOLDS
-        favored, spreads, known = np.zeros(len(KINDS)), [], 0
+        said: list[np.ndarray] = []
+        spreads: list[list[float]] = []
+        known: list[int] = []
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
             found = self._trained(people[~own], self.actual[~own], both, KINDS)
             if found is None:
                 return None
-            known += int(own.sum())
-            favored += [(line[: own.sum()] > 0).sum() for line in found]
+            known += np.flatnonzero(own).tolist()
+            said.append(np.stack([line[: own.sum()] for line in found]))
             spreads.append([_spread(line[own.sum() :]) for line in found])
-            if known >= ENOUGH:
+            if len(known) >= ENOUGH:
                 break
-        return Custom(tuple((favored / known).tolist()), tuple(np.mean(spreads, axis=0).tolist()))
+        scores = np.concatenate(said, axis=1)
+        rates = (scores > 0).mean(1)
+        return Custom(
+            tuple(rates.tolist()), tuple(np.mean(spreads, axis=0).tolist()), scores, np.array(known)
+        )
 
     def spreads(self, synthetic: Table, drawn: Table) -> tuple[float, float] | None:
         """Return how sure boosted trees and a linear model of drawn rows are, as `Custom` does; None as `decisions`.

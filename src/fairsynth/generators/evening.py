@@ -9,7 +9,9 @@ For criteria on errors, moving is not enough. Where the columns tell the labels 
 another, no pair of thresholds gives both the same true and false positive rates. Then columns `faded` for a group
 count less in its label, so that its people are no better told apart than others (`plan`).
 
-Before that the scores of all may be sharpened, since models of drawn rows are less sure than those of real ones. Ours.
+Before that the scores of all may be sharpened, since models of drawn rows are less sure than those of real ones. And
+after it the threshold of a small table is made steeper: near it labels are drawn by a coin, and a later model that
+learns from few of them decides by what the coin said. Ours.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ MOST = 0.6
 BEYOND = 2.0
 #: Sharpened by more, later models of small tables foretell worse (Brier score, log loss) though they decide better.
 SHARPEST = 1.3
+#: By how much scores at the threshold grow faster than they did, where tables are small. Up to 2.2 ranks stay.
+STEEPEST = 2.0
 #: Columns that may be faded: those whose effects vary most.
 FADING = 4
 #: Parts of its effect that may be taken away.
@@ -67,6 +71,9 @@ class Evening:
         What is added to them then, so that at full strength as many labels are favorable as before.
     beyond : float
         Of `margin_shift.moved`, if it is less than `reach`.
+    steepness : float
+        What has been moved to ``m`` becomes ``m + steepness * m * exp(-m ** 2)``: who is nearly at the threshold is
+        told apart by its sides, and what lies 2 log odds away stays.
     """
 
     linear: np.ndarray
@@ -76,12 +83,18 @@ class Evening:
     sharpness: float = 1.0
     level: float = 0.0
     beyond: float = FAR
+    steepness: float = 0.0
 
     @classmethod
     def none(cls, n_groups: int, n_parents: int, reach: float, beyond: float = FAR) -> Evening:
         """Return what moves nothing."""
         faded = np.zeros((n_groups, n_parents))
         return cls(np.zeros(n_groups), np.zeros(n_groups), faded, reach, beyond=beyond)
+
+    def unmoved(self) -> Evening:
+        """Return what moves no group, and is as steep as this."""
+        plain = Evening.none(len(self.linear), self.faded.shape[1], self.reach, self.beyond)
+        return replace(plain, steepness=self.steepness)
 
     def sharpened(self, sharpness: float, margins: np.ndarray) -> Evening:
         """Return the same with log odds multiplied, and thresholds at the same people.
@@ -138,7 +151,10 @@ class Evening:
         most = min(MOST, 0.9 * slope) * WIDTH
         missing = np.clip(-moved(-crossing, linear, self.reach, beyond), -most, most)
         near = np.maximum(0.0, 1.0 - np.abs(margins + crossing[groups]) / WIDTH)
-        return moved(margins, linear[groups], self.reach, beyond) + missing[groups] * near
+        there = moved(margins, linear[groups], self.reach, beyond) + missing[groups] * near
+        if self.steepness:
+            there += strength * self.steepness * there * np.exp(-np.square(there))
+        return there
 
     def variants(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the different lines of `faded`, and which of them each group has."""
@@ -156,6 +172,7 @@ class Evening:
             and 1.0 <= self.sharpness <= SHARPEST
             and abs(self.level) <= MAX_SHIFT
             and 1.0 <= self.beyond <= FAR
+            and 0.0 <= self.steepness <= STEEPEST
         )
         if not ok:
             raise ValueError("what is moved does not fit the groups")
