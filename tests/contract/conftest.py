@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from toys import mixed_frame, mixed_table, small_table
+from watched import Refit, Watched
 
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError
@@ -82,6 +83,7 @@ TABLES: dict[str, Callable[[], Table]] = {
 _tables: dict[str, Table] = {}
 _models: dict[tuple[str, str], Generator | CapabilityError] = {}
 _drawn: dict[tuple[str, str], Any] = {}
+_refits: dict[str, Refit] = {}
 #: One generator of each kind.
 KINDS = ("fairvae", "fade", "fairgan", "prefair", "audited-trees")
 #: What the others are asked by `make test-all` only: it takes long, or is a matter of the base class.
@@ -175,6 +177,22 @@ def fitted(
         if isinstance(found, CapabilityError):
             pytest.skip(str(found))
         return found
+
+    return get
+
+
+@pytest.fixture
+def refit(name: str, make: Callable[..., Generator], table_of: Callable[[str], Table]) -> Callable[[], Refit]:
+    """Return the function that gives the generator fitted once more to one table, with somebody listening."""
+
+    def get() -> Refit:
+        if name not in _refits:
+            done = Refit(make())
+            with Watched() as watched:
+                done.returned = done.model.fit(table_of("polars"), progress=done.heard.append)
+            done.left_alone = watched.left_alone
+            _refits[name] = done
+        return _refits[name]
 
     return get
 

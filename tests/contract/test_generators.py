@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sklearn.base import clone
+from watched import Refit, Watched
 
 from fairsynth.data.schema import MISSING_LEVEL
 from fairsynth.data.table import JOINT, Table
@@ -171,8 +170,11 @@ def test_the_seed_decides_everything(fitted: Fitted) -> None:
     assert batches.select(first.columns).cast(dict(first.schema)).equals(first)
 
 
-def test_the_same_seed_learns_the_same_model(make: Make, fitted: Fitted, table_of: TableOf) -> None:
-    again = make().fit(table_of("polars"))
+def test_the_same_seed_learns_the_same_model(
+    refit: Callable[[], Refit], make: Make, fitted: Fitted, table_of: TableOf
+) -> None:
+    """Whatever the global chance, with two threads or one, and whether anybody listens."""
+    again = refit().model
     assert again.sample(N, seed=3).equals(fitted("polars").sample(N, seed=3))
     other = make(seed=5).fit(table_of("polars"))
     assert not other.sample(N, seed=3).equals(again.sample(N, seed=3))
@@ -184,31 +186,18 @@ def test_seeds_that_are_none(seed: Any, fitted: Fitted) -> None:
         fitted("polars").sample(3, seed=seed)
 
 
-def test_global_chance_and_threads_are_left_alone(make: Make, table_of: TableOf, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    np.random.seed(2)
-    random.seed(3)
-    count = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        model = make().fit(table_of("polars"))
-        model.sample(100, seed=0)
-        if model.capabilities.saves:
-            model.save(tmp_path / "m.fairsynth")
+def test_global_chance_and_threads_are_left_alone(refit: Callable[[], Refit], tmp_path: Path) -> None:
+    done = refit()
+    assert done.left_alone, "by fitting"
+    with Watched() as watched:
+        done.model.sample(100, seed=0)
+        if done.model.capabilities.saves:
+            done.model.save(tmp_path / "m.fairsynth")
             load_generator(tmp_path / "m.fairsynth").sample(100)
-        half = model.iter_batches(3 * base.BLOCK_ROWS, seed=0)
+        half = done.model.iter_batches(3 * base.BLOCK_ROWS, seed=0)
         next(half)
         half.close()
-        assert torch.get_num_threads() == 2
-        assert torch.equal(torch.get_rng_state(), before[0])
-        assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[1], strict=True))
-        assert random.getstate() == before[2]
-        torch.manual_seed(99)
-        np.random.seed(99)
-        assert make().fit(table_of("polars")).sample(100, seed=0).equals(model.sample(100, seed=0))
-    finally:
-        torch.set_num_threads(count)
+    assert watched.left_alone, "by drawing"
 
 
 # ---------------------------------------------------------------------------------- scikit-learn's manners
@@ -236,12 +225,13 @@ def test_clones_are_unfitted_and_equal(fitted: Fitted, make: Make) -> None:
         copy.save("nowhere")
 
 
-def test_fit_returns_itself_and_changes_no_setting(make: Make, table_of: TableOf) -> None:
-    model = make()
-    before = dict(model.get_params(deep=False))
-    assert model.fit(table_of("polars")) is model
-    assert model.get_params(deep=False) == before
-    assert model.n_rows_ == len(table_of("polars")) and model.schema_ == table_of("polars").schema
+def test_fit_returns_itself_and_changes_no_setting(
+    refit: Callable[[], Refit], make: Make, table_of: TableOf
+) -> None:
+    done = refit()
+    assert done.returned is done.model
+    assert done.model.get_params(deep=False) == make().get_params(deep=False)
+    assert done.model.n_rows_ == len(table_of("polars")) and done.model.schema_ == table_of("polars").schema
 
 
 def test_the_registry_knows_it_by_its_name(name: str) -> None:
@@ -535,9 +525,8 @@ def test_an_error_leaves_no_half_file(fitted: Fitted, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- fitting
-def test_progress_goes_forward_and_arrives(make: Make, table_of: TableOf) -> None:
-    heard: list[Step] = []
-    make().fit(table_of("polars"), progress=heard.append)
+def test_progress_goes_forward_and_arrives(refit: Callable[[], Refit]) -> None:
+    heard = refit().heard
     stages = list(dict.fromkeys(step.stage for step in heard))
     assert stages and all(stages)
     for stage in stages:
