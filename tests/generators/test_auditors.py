@@ -37,30 +37,30 @@ def test_people_and_what_is_known_of_them_stay_together(proxies: tuple[Table, Ta
     numbered = pl.Series("skill", np.arange(len(proxies[0]), dtype=np.float64))
     people = proxies[0].replace(proxies[0].frame.with_columns(numbered))
     made = auditors(people)
-    rows = made.people[:, made.names.index("skill")].astype(int)
+    rows = made.known.people[:, made.known.names.index("skill")].astype(int)
     assert sorted(rows) == list(range(len(people)))
     assert np.array_equal(made.actual, people.favorable()[rows])
     assert np.array_equal(made.groups, people.groups().codes[rows])
-    assert "paid" not in made.names
+    assert "paid" not in made.known.names
 
 
 def test_models_are_judged_by_people_whom_they_do_not_know(
     proxies: tuple[Table, Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, strangers = auditors(proxies[0]), proxies[1]
-    train, skilled = Auditors._trained, made.names.index("skill")
+    train, skilled = Auditors._trained, made.known.names.index("skill")
     judged: list[np.ndarray] = []
 
     def watched(self: Auditors, rows: np.ndarray, labels: np.ndarray, people: np.ndarray, *more: Any) -> Any:
         new = people[: -len(strangers), skilled]
-        assert sorted([*rows[:, skilled], *new]) == sorted(made.people[:, skilled]), "nobody is in both"
+        assert sorted([*rows[:, skilled], *new]) == sorted(made.known.people[:, skilled]), "nobody is in both"
         assert np.array_equal(people[-len(strangers) :, skilled], strangers.frame["skill"])
         judged.append(new)
         return train(self, rows, labels, people, *more)
 
     monkeypatch.setattr(Auditors, "_trained", watched)
     assert made.custom(strangers) is not None
-    assert sorted(np.concatenate(judged)) == sorted(made.people[:, skilled]), (
+    assert sorted(np.concatenate(judged)) == sorted(made.known.people[:, skilled]), (
         "few people: everyone is judged once"
     )
 

@@ -103,7 +103,7 @@ def audited(
     rates: tuple[float | None, ...] = (None, None, None)
     if parity and custom is not None:
         least = [count for count in np.bincount(groups) if count >= MANY]
-        rates = meeting_rates(custom, groups[custom.known], min(least)) if least else custom.rates
+        rates = meeting_rates(custom, groups[custom.decided], min(least)) if least else custom.rates
 
     def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
         if parity:

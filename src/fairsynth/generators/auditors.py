@@ -17,14 +17,7 @@ from sklearn.tree import DecisionTreeRegressor
 from fairsynth.cores import side_by_side
 from fairsynth.data.table import Table
 from fairsynth.generators.calibration import PROBE_ROWS
-from fairsynth.generators.probes import (
-    LinearView,
-    as_numbers,
-    boosted_decisions,
-    categorical_places,
-    linear_decisions,
-    probe_columns,
-)
+from fairsynth.generators.probes import Known, boosted_decisions, linear_decisions
 
 #: In the order of all lists here.
 KINDS = ("boosted", "forest", "linear")
@@ -55,14 +48,14 @@ class Custom:
         Standard deviation of their log odds for drawn rows; those beyond `SURE` count as that.
     scores : np.ndarray
         Their log odds for those people, float64 ``(kinds, m)``.
-    known : np.ndarray
+    decided : np.ndarray
         Who those people are, of all that are audited, int64 ``(m,)``.
     """
 
     rates: tuple[float, ...]
     spreads: tuple[float, ...]
     scores: np.ndarray = field(compare=False, repr=False)
-    known: np.ndarray = field(compare=False, repr=False)
+    decided: np.ndarray = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,14 +64,8 @@ class Auditors:
 
     Attributes
     ----------
-    names : list of str
-        Columns that are learned from.
-    categorical : list of int
-        Which of them have levels.
-    people : np.ndarray
-        What is known of the people, float64 ``(n, columns)``.
-    view : LinearView
-        What the linear model sees of it.
+    known : Known
+        The people, and what is known of them.
     groups : np.ndarray
         Joint group of each, int64 ``(n,)``.
     actual : np.ndarray
@@ -89,10 +76,7 @@ class Auditors:
         Of the models.
     """
 
-    names: list[str]
-    categorical: list[int]
-    people: np.ndarray
-    view: LinearView
+    known: Known
     groups: np.ndarray
     actual: np.ndarray
     favorable: Callable[[Table], np.ndarray]
@@ -116,11 +100,8 @@ class Auditors:
             Of the choice and the models.
         """
         rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
-        names = probe_columns(real)
-        categorical = categorical_places(real, names)
-        people = as_numbers(real.frame[rows], names)
-        view = LinearView.of(people, categorical)
-        return cls(names, categorical, people, view, groups[rows], favorable(real)[rows], favorable, seed)
+        known = Known.of(real, real.frame[rows])
+        return cls(known, groups[rows], favorable(real)[rows], favorable, seed)
 
     def decisions(self, synthetic: Table, *, rough: bool = False) -> list[np.ndarray] | None:
         """Train the three on drawn rows; return their log odds of a favorable label for the people.
@@ -138,8 +119,8 @@ class Auditors:
             By kind, float64 ``(n,)`` each; None if all rows have one label.
         """
         labels = self.favorable(synthetic)
-        rows = as_numbers(synthetic.frame, self.names)
-        return self._trained(rows, labels, self.people, KINDS, rough=rough)
+        rows = self.known.numbers(synthetic.frame)
+        return self._trained(rows, labels, self.known.people, KINDS, rough=rough)
 
     def custom(self, drawn: Table) -> Custom | None:
         """Train the three on real rows, and return what they do with others; None if some have one label only.
@@ -149,26 +130,26 @@ class Auditors:
         drawn : Table
             Rows that neither kind of model has learned from: how sure models are is told by these.
         """
-        people, strangers = self.people, as_numbers(drawn.frame, self.names)
+        people, strangers = self.known.people, self.known.numbers(drawn.frame)
         part = np.arange(len(people)) % FOLDS
         said: list[np.ndarray] = []
         spreads: list[list[float]] = []
-        known: list[int] = []
+        decided: list[int] = []
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
             found = self._trained(people[~own], self.actual[~own], both, KINDS)
             if found is None:
                 return None
-            known += np.flatnonzero(own).tolist()
+            decided += np.flatnonzero(own).tolist()
             said.append(np.stack([line[: own.sum()] for line in found]))
             spreads.append([_spread(line[own.sum() :]) for line in found])
-            if len(known) >= ENOUGH:
+            if len(decided) >= ENOUGH:
                 break
         scores = np.concatenate(said, axis=1)
         rates = (scores > 0).mean(1)
         return Custom(
-            tuple(rates.tolist()), tuple(np.mean(spreads, axis=0).tolist()), scores, np.array(known)
+            tuple(rates.tolist()), tuple(np.mean(spreads, axis=0).tolist()), scores, np.array(decided)
         )
 
     def spreads(self, synthetic: Table, drawn: Table) -> tuple[float, float] | None:
@@ -181,8 +162,8 @@ class Auditors:
         drawn : Table
             Those of `custom`.
         """
-        rows, labels = as_numbers(synthetic.frame, self.names), self.favorable(synthetic)
-        found = self._trained(rows, labels, as_numbers(drawn.frame, self.names), ("boosted", "linear"))
+        rows, labels = self.known.numbers(synthetic.frame), self.favorable(synthetic)
+        found = self._trained(rows, labels, self.known.numbers(drawn.frame), ("boosted", "linear"))
         return None if found is None else (_spread(found[0]), _spread(found[1]))
 
     def _trained(
@@ -200,16 +181,17 @@ class Auditors:
         if rough and few.any() and not few.all():
             rows, labels = rows[:ROUGH_ROWS], few
         trees = ROUGH_TREES if rough else TREES
-        known, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
-        marked = labels.astype(np.float64)
+        learned, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
+        marked, known = labels.astype(np.float64), self.known
 
         def answer(task: tuple[str, range]) -> np.ndarray:
             kind, some = task
             if kind == "boosted":
-                return boosted_decisions(rows, labels, people, self.categorical, self.seed)
+                return boosted_decisions(rows, labels, people, known.categorical, self.seed)
             if kind == "forest":
-                return _shares(known, marked, asked, some, self.seed)
-            return linear_decisions(self.view(rows), labels, self.view(people))
+                return _shares(learned, marked, asked, some, self.seed)
+            seen = known.seen if people is known.people else known.view(people)
+            return linear_decisions(known.view(rows), labels, seen)
 
         # What takes longest and cannot be parted comes first, and parts of the forest are small: no thread waits long.
         tasks = [("boosted", range(0)), *(("forest", some) for some in _parts(trees)), ("linear", range(0))]

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import polars as pl
 
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
@@ -25,14 +24,7 @@ from fairsynth.generators.calibration import (
     SMALL_GROUP,
 )
 from fairsynth.generators.group_law import MAX_SHIFT, matching_shifts
-from fairsynth.generators.probes import (
-    LinearView,
-    as_numbers,
-    boosted_decisions,
-    categorical_places,
-    linear_decisions,
-    probe_columns,
-)
+from fairsynth.generators.probes import Known, boosted_decisions, linear_decisions
 
 #: Rows that the linear probe learns from; it needs fewer than the trees.
 LINEAR_ROWS = 15_000
@@ -116,8 +108,8 @@ def calibrate(
         float64 ``(n_groups,)``; 0 for groups too small to tell.
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
-    groups, actual, frame = groups[rows], favorable(real)[rows], real.frame[rows]
-    probes, shifts, tried = _Probes(real, frame, seed), np.zeros(n_groups), []
+    groups, actual, known = groups[rows], favorable(real)[rows], Known.of(real, real.frame[rows])
+    shifts, tried = np.zeros(n_groups), []
     for turn in range(ROUNDS):
         synthetic = draw(shifts, turn)
         labels = favorable(synthetic)
@@ -129,7 +121,7 @@ def calibrate(
             else matching_shifts(
                 scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
             )
-            for scores in probes.decisions(synthetic, labels)
+            for scores in _decisions(known, synthetic, labels, seed)
         ]
         shifts = np.clip(shifts + PACE * np.mean(missing, axis=0), -MAX_SHIFT, MAX_SHIFT)
         tried.append(shifts)
@@ -175,21 +167,11 @@ def to_one_rate(
     return np.clip(shifts, -MAX_SHIFT, MAX_SHIFT)
 
 
-class _Probes:
-    """Both kinds, and the people they decide on."""
-
-    def __init__(self, real: Table, frame: pl.DataFrame, seed: int) -> None:
-        self.names, self.seed = probe_columns(real), seed
-        self.categorical = categorical_places(real, self.names)
-        self.people = as_numbers(frame, self.names)
-        self.view = LinearView.of(self.people, self.categorical)
-        self.seen = self.view(self.people)
-
-    def decisions(self, synthetic: Table, labels: np.ndarray) -> list[np.ndarray]:
-        """Train both on synthetic rows and return their log odds of a favorable label for the people."""
-        rows = as_numbers(synthetic.frame, self.names)
-        scores = [boosted_decisions(rows, labels, self.people, self.categorical, self.seed)]
-        few = slice(0, LINEAR_ROWS)
-        if labels[few].any() and not labels[few].all():
-            scores.append(linear_decisions(self.view(rows[few]), labels[few], self.seen))
-        return scores
+def _decisions(known: Known, synthetic: Table, labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Train both kinds on synthetic rows and return their log odds of a favorable label for the people."""
+    rows = known.numbers(synthetic.frame)
+    scores = [boosted_decisions(rows, labels, known.people, known.categorical, seed)]
+    few = slice(0, LINEAR_ROWS)
+    if labels[few].any() and not labels[few].all():
+        scores.append(linear_decisions(known.view(rows[few]), labels[few], known.seen))
+    return scores

@@ -8,6 +8,7 @@ scikit-learn, and a view of the columns for linear models that is learned once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,44 @@ class LinearView:
     def __call__(self, rows: np.ndarray) -> Any:
         """Return what is seen of rows ``(m, columns)``, an array or a sparse matrix ``(m, seen)``."""
         return self.columns.transform(rows)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Real people whom probes decide on, and what is known of them.
+
+    Attributes
+    ----------
+    names : list of str
+        Columns that are learned from.
+    categorical : list of int
+        Which of them have levels.
+    people : np.ndarray
+        As `as_numbers` makes them, float64 ``(n, columns)``.
+    view : LinearView
+        Learned from these people.
+    """
+
+    names: list[str]
+    categorical: list[int]
+    people: np.ndarray
+    view: LinearView
+
+    @classmethod
+    def of(cls, table: Table, frame: pl.DataFrame) -> Known:
+        """Take people, some of the rows of a table."""
+        names = probe_columns(table)
+        categorical, people = categorical_places(table, names), as_numbers(frame, names)
+        return cls(names, categorical, people, LinearView.of(people, categorical))
+
+    @cached_property
+    def seen(self) -> Any:
+        """What a linear model sees of them."""
+        return self.view(self.people)
+
+    def numbers(self, frame: pl.DataFrame) -> np.ndarray:
+        """Return the same columns of other rows, as `as_numbers` does."""
+        return as_numbers(frame, self.names)
 
 
 def linear_decisions(rows: Any, labels: np.ndarray, people: Any) -> np.ndarray:
