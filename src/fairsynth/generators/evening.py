@@ -37,8 +37,12 @@ MOST = 0.6
 BEYOND = 2.0
 #: Sharpened by more, later models of small tables foretell worse (Brier score, log loss) though they decide better.
 SHARPEST = 1.3
-#: By how much scores at the threshold grow faster than they did, where tables are small. Up to 2.2 ranks stay.
+#: By how much scores at the threshold grow faster than they did, where tables are small.
 STEEPEST = 2.0
+#: Log odds up to which they do, and from which on they are what they were. In between what was gained fades out slowly,
+#: so that people who are told apart there still are: where nearly all are favored most lie there, and AUROC sees them.
+NEAR = 0.4
+ASIDE = 5.0
 #: Columns that may be faded: those whose effects vary most.
 FADING = 4
 #: Parts of its effect that may be taken away.
@@ -72,8 +76,7 @@ class Evening:
     beyond : float
         Of `margin_shift.moved`, if it is less than `reach`.
     steepness : float
-        What has been moved to ``m`` becomes ``m + steepness * m * exp(-m ** 2)``: who is nearly at the threshold is
-        told apart by its sides, and what lies 2 log odds away stays.
+        By how much the scores grow faster at the threshold, once they are moved (`steeper`).
     """
 
     linear: np.ndarray
@@ -152,9 +155,7 @@ class Evening:
         missing = np.clip(-moved(-crossing, linear, self.reach, beyond), -most, most)
         near = np.maximum(0.0, 1.0 - np.abs(margins + crossing[groups]) / WIDTH)
         there = moved(margins, linear[groups], self.reach, beyond) + missing[groups] * near
-        if self.steepness:
-            there += strength * self.steepness * there * np.exp(-np.square(there))
-        return there
+        return steeper(there, strength * self.steepness) if self.steepness else there
 
     def variants(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the different lines of `faded`, and which of them each group has."""
@@ -176,6 +177,28 @@ class Evening:
         )
         if not ok:
             raise ValueError("what is moved does not fit the groups")
+
+
+def steeper(margins: np.ndarray, steepness: float) -> np.ndarray:
+    """Tell those near the threshold apart by its sides.
+
+    Scores up to `NEAR` on either side of 0 are multiplied by ``1 + steepness``; what that adds fades out until `ASIDE`.
+    Ranks and signs stay.
+
+    Parameters
+    ----------
+    margins : np.ndarray
+        Log odds ``(n,)``.
+    steepness : float
+        From 0 to `STEEPEST`.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``(n,)``.
+    """
+    more = np.interp(np.abs(margins), [0.0, NEAR, ASIDE], [0.0, steepness * NEAR, 0.0])
+    return np.asarray(margins + np.sign(margins) * more)
 
 
 def faded(scores: PairScores, weights: np.ndarray, shares: list[np.ndarray]) -> PairScores:
