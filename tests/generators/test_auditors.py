@@ -12,7 +12,7 @@ from scipy.special import expit
 
 import fairsynth as fs
 from fairsynth.data.table import Table
-from fairsynth.generators.audit import PRICE, RATES, meeting_rates, sharpness
+from fairsynth.generators.audit import MULTIPLES, PRICE, meeting_rates, sharpness
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.auditors import SURE, Auditors, Custom
 from fairsynth.generators.evening import SHARPEST
@@ -157,10 +157,7 @@ def test_by_how_much_is_a_straight_line_between_bounds(
 
 
 def evenly_told(rate: float, n: int = 20_000, groups: int = 2) -> tuple[Custom, np.ndarray]:
-    """Return models that agree, whose shares of favorable labels lie evenly between 0 and twice a rate of .5 and less.
-
-    They favor nobody beyond one half of it, as a model of rare labels does not.
-    """
+    """Return models that agree, and the groups: what they say of people lies evenly between 0 and twice a rate."""
     shares = np.tile((np.arange(n) + 0.5) / n * 2 * rate, (3, 1))
     odds = np.log(shares / (1 - shares))
     return (
@@ -173,7 +170,7 @@ def evenly_told(rate: float, n: int = 20_000, groups: int = 2) -> tuple[Custom, 
 def test_groups_meet_where_certainty_is_worth_what_it_costs(least: int) -> None:
     """In closed form: shares even up to .8, so favoring r of all adds r(.6 - .8 r) right decisions."""
     custom, groups = evenly_told(0.4)
-    rates = 0.05 * RATES
+    rates = 0.05 * MULTIPLES
     worth = rates * (0.6 - 0.8 * rates) - PRICE * np.sqrt((1 - rates) / (rates * least))
     assert meeting_rates(custom, groups, least) == pytest.approx([rates[np.argmax(worth)]] * 3)
 

@@ -37,7 +37,7 @@ NEAR = 0.97
 #: all are moved to where rates happen to meet.
 PRICE = 0.2
 #: Rates at which groups may meet, as multiples of that of models of real rows.
-RATES = np.linspace(1.0, 2.0, 21)
+MULTIPLES = np.linspace(1.0, 2.0, 21)
 #: People of a group whose share of favored ones is worth a price: of fewer it is chance anyway.
 MANY = 100
 #: Rows, and draws at most, that tell how sure models are.
@@ -158,9 +158,9 @@ def meeting_rates(custom: Custom, groups: np.ndarray, least: int) -> tuple[float
     """
     expected = expit(custom.scores).mean(0)
     own = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    worth, offered = np.zeros(len(RATES)), np.ones(len(RATES), dtype=bool)
+    worth, offered = np.zeros(len(MULTIPLES)), np.ones(len(MULTIPLES), dtype=bool)
     for rate, scores in zip(custom.rates, custom.scores, strict=True):
-        rates = np.minimum(rate * RATES, 1.0)
+        rates = np.minimum(rate * MULTIPLES, 1.0)
         offered[1:] &= rates[1:] <= 0.5
         for rows in own:
             # What favoring the first 0, 1, 2 ... of a group is worth; parts of a person count.
@@ -168,7 +168,7 @@ def meeting_rates(custom: Custom, groups: np.ndarray, least: int) -> tuple[float
             right = np.interp(rates * len(rows), np.arange(len(rows) + 1), np.concatenate([[0.0], gained]))
             worth += right / len(groups)
         worth -= PRICE * np.sqrt((1 - rates) / np.maximum(rates * least, 1e-9))
-    times = float(RATES[np.argmax(np.where(offered, worth, -np.inf))])
+    times = float(MULTIPLES[np.argmax(np.where(offered, worth, -np.inf))])
     return tuple(min(times * rate, 1.0) for rate in custom.rates)
 
 

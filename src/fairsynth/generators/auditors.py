@@ -134,23 +134,22 @@ class Auditors:
         part = np.arange(len(people)) % FOLDS
         said: list[np.ndarray] = []
         spreads: list[list[float]] = []
-        decided: list[int] = []
+        decided: list[np.ndarray] = []
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
             found = self._trained(people[~own], self.actual[~own], both, KINDS)
             if found is None:
                 return None
-            decided += np.flatnonzero(own).tolist()
+            decided.append(np.flatnonzero(own))
             said.append(np.stack([line[: own.sum()] for line in found]))
             spreads.append([_spread(line[own.sum() :]) for line in found])
-            if len(decided) >= ENOUGH:
+            if sum(map(len, decided)) >= ENOUGH:
                 break
         scores = np.concatenate(said, axis=1)
         rates = (scores > 0).mean(1)
-        return Custom(
-            tuple(rates.tolist()), tuple(np.mean(spreads, axis=0).tolist()), scores, np.array(decided)
-        )
+        told = np.mean(spreads, axis=0)
+        return Custom(tuple(rates.tolist()), tuple(told.tolist()), scores, np.concatenate(decided))
 
     def spreads(self, synthetic: Table, drawn: Table) -> tuple[float, float] | None:
         """Return how sure boosted trees and a linear model of drawn rows are, as `Custom` does; None as `decisions`.
