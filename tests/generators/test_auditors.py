@@ -12,7 +12,7 @@ from scipy.special import expit
 
 import fairsynth as fs
 from fairsynth.data.table import Table
-from fairsynth.generators.audit import MULTIPLES, PRICE, meeting_rates, sharpness
+from fairsynth.generators.audit import sharpness
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.auditors import SURE, Auditors, Custom
 from fairsynth.generators.evening import SHARPEST
@@ -151,54 +151,9 @@ class Drawn(float):
 def test_by_how_much_is_a_straight_line_between_bounds(
     plain: tuple[float, float], sharpest: tuple[float, float], told: float
 ) -> None:
-    custom = Custom((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), np.zeros((3, 0)), np.zeros(0, dtype=np.int64))
+    custom = Custom((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
     found = sharpness(lambda times, turn: Drawn(times), None, Told(plain, sharpest), custom)  # type: ignore[arg-type, return-value]
     assert found == pytest.approx(told)
-
-
-def evenly_told(rate: float, n: int = 20_000, groups: int = 2) -> tuple[Custom, np.ndarray]:
-    """Return models that agree, and the groups: what they say of people lies evenly between 0 and twice a rate."""
-    shares = np.tile((np.arange(n) + 0.5) / n * 2 * rate, (3, 1))
-    odds = np.log(shares / (1 - shares))
-    return (
-        Custom((0.05, 0.05, 0.05), (1.0, 1.0, 1.0), odds, np.arange(n)),
-        np.arange(n) % groups,
-    )
-
-
-@pytest.mark.parametrize("least", [30, 300, 3_000, 300_000])
-def test_groups_meet_where_certainty_is_worth_what_it_costs(least: int) -> None:
-    """In closed form: shares even up to .8, so favoring r of all adds r(.6 - .8 r) right decisions."""
-    custom, groups = evenly_told(0.4)
-    rates = 0.05 * MULTIPLES
-    worth = rates * (0.6 - 0.8 * rates) - PRICE * np.sqrt((1 - rates) / (rates * least))
-    assert meeting_rates(custom, groups, least) == pytest.approx([rates[np.argmax(worth)]] * 3)
-
-
-def test_the_fewer_people_the_higher_the_rate_where_few_deserve_it() -> None:
-    """The next to be favored deserves it with .4, so each costs .2 of a right decision."""
-    odds = np.full((3, 9_000), np.log(0.4 / 0.6))
-    custom = Custom((0.04, 0.05, 0.06), (1.0, 1.0, 1.0), odds, np.arange(9_000))
-    groups = np.arange(9_000) % 3
-    times = [meeting_rates(custom, groups, least)[0] / 0.04 for least in (300, 700, 1_500, 10**7)]
-    assert times[0] > times[1] > times[2] > times[3] == pytest.approx(1.0)
-    # All kinds take one multiple.
-    assert np.divide(meeting_rates(custom, groups, 700), custom.rates) == pytest.approx([times[1]] * 3)
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.5, 0.7, 0.95, 1.0])
-def test_where_many_are_favored_nobody_is_added(rate: float) -> None:
-    odds = np.linspace(-1, 4, 3_000)[None].repeat(3, axis=0)
-    custom = Custom((rate,) * 3, (1.0,) * 3, odds, np.arange(3_000))
-    assert meeting_rates(custom, np.arange(3_000) % 2, 100) == (rate,) * 3
-
-
-def test_no_more_than_half_are_favored_for_certainty() -> None:
-    odds = np.full((3, 3_000), 0.01)  # who is added costs nothing
-    custom = Custom((0.3, 0.4, 0.35), (1.0,) * 3, odds, np.arange(3_000))
-    found = meeting_rates(custom, np.arange(3_000) % 2, 100)
-    assert max(found) == pytest.approx(0.5)
-    assert np.divide(found, custom.rates) == pytest.approx([1.25] * 3)
 
 
 def test_tables_of_fifty_rows_tell_nothing_and_warn_of_nothing() -> None:

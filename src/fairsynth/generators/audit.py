@@ -6,8 +6,7 @@ far the group moves as a whole. Each round draws rows, trains the three, and let
 
 What models of real rows do is the measure for two more things. Models of drawn rows are less sure than they are,
 so scores are sharpened until they are as sure; and under parity all groups meet at the rate at which a model of the
-same kind favors people if it is trained on real rows, or at a higher one where so few of a group would be favored that
-chance alone tells groups apart. Ours.
+same kind favors people if it is trained on real rows. Ours.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit
 
 from fairsynth.data.table import Table
 from fairsynth.generators.auditors import FOLDS, Auditors, Custom
@@ -32,14 +30,10 @@ PACE = 0.8
 #: Rates of groups within this ratio count as one. To go further moves what chance has done, and costs most where nearly
 #: all decisions are alike: there the last hundredth of a rate is several log odds.
 NEAR = 0.97
-#: What alike rates may cost: right decisions, as a share of all, for a log ratio between groups. For alike errors a
-#: model of Adult pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of
-#: all are moved to where rates happen to meet.
+#: What alike error rates may cost: right decisions, as a share of all, for a log ratio between groups. A model of Adult
+#: pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of all are moved to
+#: where rates happen to meet.
 PRICE = 0.2
-#: Rates at which groups may meet, as multiples of that of models of real rows.
-MULTIPLES = np.linspace(1.0, 2.0, 21)
-#: People of a group whose share of favored ones is worth a price: of fewer it is chance anyway.
-MANY = 100
 #: Rows, and draws at most, that tell how sure models are.
 SURE_ROWS = 5_000
 SURE_DRAWS = 3
@@ -100,10 +94,7 @@ def audited(
         )
         start = start.sharpened(times, margins)
     parity = criterion == "demographic_parity"
-    rates: tuple[float | None, ...] = (None, None, None)
-    if parity and custom is not None:
-        least = [count for count in np.bincount(groups) if count >= MANY]
-        rates = meeting_rates(custom, groups[custom.decided], min(least)) if least else custom.rates
+    rates = custom.rates if parity and custom is not None else (None, None, None)
 
     def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
         if parity:
@@ -132,44 +123,6 @@ def audited(
         crossing=np.mean([one.crossing for one in last], axis=0),
         linear=np.mean([one.linear for one in last], axis=0),
     )
-
-
-def meeting_rates(custom: Custom, groups: np.ndarray, least: int) -> tuple[float, ...]:
-    """Return the rate of favorable decisions at which groups should meet, for each kind of model.
-
-    Where few are favored, the ratio between groups is decided by a handful of people. To favor more makes it surer, and
-    costs right decisions: who is added is less likely to deserve it than not. So the rate is that of models of real
-    rows, or a higher one, up to a half, at which right decisions less `PRICE` times the deviation of the ratio are
-    most. All kinds take the same multiple: what is moved at the threshold serves two of them.
-
-    Parameters
-    ----------
-    custom : Custom
-        What models of real rows say. The mean of what they say of a person is what is expected of that person.
-    groups : np.ndarray
-        Joint group of each of its people, int64 ``(m,)``.
-    least : int
-        People of the smallest group that counts.
-
-    Returns
-    -------
-    tuple of float
-        From 0 to 1, by kind.
-    """
-    expected = expit(custom.scores).mean(0)
-    own = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    worth, offered = np.zeros(len(MULTIPLES)), np.ones(len(MULTIPLES), dtype=bool)
-    for rate, scores in zip(custom.rates, custom.scores, strict=True):
-        rates = np.minimum(rate * MULTIPLES, 1.0)
-        offered[1:] &= rates[1:] <= 0.5
-        for rows in own:
-            # What favoring the first 0, 1, 2 ... of a group is worth; parts of a person count.
-            gained = np.cumsum(2 * expected[rows[np.argsort(-scores[rows], kind="stable")]] - 1)
-            right = np.interp(rates * len(rows), np.arange(len(rows) + 1), np.concatenate([[0.0], gained]))
-            worth += right / len(groups)
-        worth -= PRICE * np.sqrt((1 - rates) / np.maximum(rates * least, 1e-9))
-    times = float(MULTIPLES[np.argmax(np.where(offered, worth, -np.inf))])
-    return tuple(min(times * rate, 1.0) for rate in custom.rates)
 
 
 def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Auditors, custom: Custom) -> float:

@@ -5,8 +5,7 @@ The rows are those of `FairTrees`. What is its own, all of it ours:
 * the law of the label is moved for each group by two numbers instead of one, since boosted trees and linear models
   answer to different ones (`evening`), found by auditing a boosted model, a forest and a linear one (`audit`);
 * labels are sharpened until models of drawn rows are as sure as models of real ones, and parity is that of the rate at
-  which models of real rows favor people, or of a higher one where that is too low for a small group to be sure of its
-  ratio (`audit`);
+  which models of real rows favor people (`audit`);
 * the law of a small table's label is steeper at the threshold, where a few coins would decide what models learn;
 * for criteria on errors, columns that tell one group's labels better than those of others count less there: no pair of
   thresholds gives equal errors otherwise (`evening.plan`). What counts less, and where thresholds lie, is

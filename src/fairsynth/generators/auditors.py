@@ -9,7 +9,7 @@ was learned twice is drawn to the middle twice. Ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
@@ -46,16 +46,10 @@ class Custom:
         Share of people whom they favor.
     spreads : tuple of float
         Standard deviation of their log odds for drawn rows; those beyond `SURE` count as that.
-    scores : np.ndarray
-        Their log odds for those people, float64 ``(kinds, m)``.
-    decided : np.ndarray
-        Who those people are, of all that are audited, int64 ``(m,)``.
     """
 
     rates: tuple[float, ...]
     spreads: tuple[float, ...]
-    scores: np.ndarray = field(compare=False, repr=False)
-    decided: np.ndarray = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -132,24 +126,19 @@ class Auditors:
         """
         people, strangers = self.known.people, self.known.numbers(drawn.frame)
         part = np.arange(len(people)) % FOLDS
-        said: list[np.ndarray] = []
-        spreads: list[list[float]] = []
-        decided: list[np.ndarray] = []
+        favored, spreads, decided = np.zeros(len(KINDS)), [], 0
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
             found = self._trained(people[~own], self.actual[~own], both, KINDS)
             if found is None:
                 return None
-            decided.append(np.flatnonzero(own))
-            said.append(np.stack([line[: own.sum()] for line in found]))
+            decided += int(own.sum())
+            favored += [(line[: own.sum()] > 0).sum() for line in found]
             spreads.append([_spread(line[own.sum() :]) for line in found])
-            if sum(map(len, decided)) >= ENOUGH:
+            if decided >= ENOUGH:
                 break
-        scores = np.concatenate(said, axis=1)
-        rates = (scores > 0).mean(1)
-        told = np.mean(spreads, axis=0)
-        return Custom(tuple(rates.tolist()), tuple(told.tolist()), scores, np.concatenate(decided))
+        return Custom(tuple((favored / decided).tolist()), tuple(np.mean(spreads, axis=0).tolist()))
 
     def spreads(self, synthetic: Table, drawn: Table) -> tuple[float, float] | None:
         """Return how sure boosted trees and a linear model of drawn rows are, as `Custom` does; None as `decisions`.
