@@ -9,9 +9,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# Two processes of one thread each: more threads than cores make the tests slower, not faster.
+# Two processes of one thread each: more threads than cores make the tests slower, not faster. Tests of a file share
+# fitted models, so they run in one process. (`loadgroup` shares nothing with pytest 9.2 and pytest-xdist 3.8.)
 WORKERS ?= 2
-PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 NEEDED  := pyproject.toml constraints.txt
