@@ -188,6 +188,27 @@ claim.release()
     assert other.wait() == 0
 
 
+def test_what_a_killed_run_left_of_finished_cells_is_cleared_but_for_what_another_holds(
+    plan_file: PlanFile, tmp_path: Path, instant: Any
+) -> None:
+    """SIGKILL may come after a result is written and before its desk and claim are gone."""
+    plan, out = plan_file(COPY, "seeds = 1"), tmp_path / "out"
+    run(plan, out, instant())
+    store = Store(out)
+    left, held = sorted(store.keys())
+    (out / "claims" / f"{left}.lock").write_text("{}")
+    for key in (left, held):
+        store.desk(key).joinpath("result.json").write_text("{}")
+    claim = store.claim(held)
+    assert claim is not None
+    assert run(plan, out, instant())[1] == []
+    assert [path.name[:16] for path in (out / "work").iterdir()] == [held[:16]]
+    assert [path.name for path in (out / "claims").iterdir()] == [f"{held}.lock"]
+    claim.release()
+    run(plan, out, instant())
+    assert not list((out / "work").iterdir()) and not list((out / "claims").iterdir())
+
+
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     script = f"""

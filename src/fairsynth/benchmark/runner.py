@@ -195,6 +195,7 @@ def run_plan(
         raise SettingsError(f"engine={engine!r} is not known; choose {' or '.join(ENGINES)}.")
     prepared = prepare(Path(path), store)
     store.make()
+    store.tidy()
     store.keep_plan(
         prepared.identity,
         {
@@ -352,8 +353,8 @@ class _Run:
             body = outcome(ended, desk, cell)
             self.store.keep(cell.key, body, desk)
         finally:
-            claim.release()
             shutil.rmtree(desk, ignore_errors=True)
+            claim.release()
         self.summary.ran += 1
         self.pace.learn(cell, ended.seconds)
         if body["status"] != "done":

@@ -85,11 +85,26 @@ class Store:
 
     def desk(self, key: str) -> Path:
         """Return an empty folder for the work on a claimed cell; what a killed run left of it is removed."""
-        for left in self.work.glob(f"{key[:16]}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        self._clear(key)
         place = self.work / f"{key[:16]}-{secrets.token_hex(4)}"
         place.mkdir(parents=True)
         return place
+
+    def tidy(self) -> None:
+        """Remove what a run left that was killed after a result was written, and before its desk was cleared.
+
+        Such a cell is not run again, so `desk` never comes to it. What another run holds is left alone.
+        """
+        left = {path.name[:16] for place in (self.work, self.claims) for path in place.iterdir()}
+        for key in sorted(key for key in self.keys() if key[:16] in left):
+            claim = self.claim(key)
+            if claim is not None:
+                self._clear(key)
+                claim.release()
+
+    def _clear(self, key: str) -> None:
+        for left in self.work.glob(f"{key[:16]}-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     # ------------------------------------------------------------------ results
     def result(self, key: str) -> dict[str, Any] | None:
