@@ -9,10 +9,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# Two processes of one thread each: more threads than cores make the tests slower, not faster. Tests of a file share
-# fitted models, so they run in one process. (`loadgroup` shares nothing with pytest 9.2 and pytest-xdist 3.8.)
+# Two processes of one thread each: more threads than cores make the tests slower, not faster. Tests that share fitted
+# models run in one process, and what takes long comes first: see tests/conftest.py.
 WORKERS ?= 2
-PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 NEEDED  := pyproject.toml constraints.txt

@@ -138,6 +138,7 @@ def test_sigkill_loses_only_the_cells_in_flight(plan_file: PlanFile, tmp_path: P
     assert not list((out / "work").iterdir()) and not list((out / "claims").iterdir())
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_share_the_work(plan_file: PlanFile, tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     plan = plan_file(copy("slow", f'does = "raise", seconds = 0.3, log = "{log}"'), "seeds = 3")

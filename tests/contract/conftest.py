@@ -86,12 +86,14 @@ _drawn: dict[tuple[str, str], Any] = {}
 _refits: dict[str, Refit] = {}
 #: One generator of each kind.
 KINDS = ("fairvae", "fade", "fairgan", "prefair", "audited-trees")
-#: What the others are asked by `make test-all` only: it takes long, or is a matter of the base class.
-OF_KINDS = (
+#: Shapes that are a matter of the base class: the others are asked of them by `make test-all` only.
+SHAPES = ("pandas", "pyarrow", "five groups", "levels only")
+#: What takes long is asked of these kinds, and of the others by `make test-all` only.
+QUICK_KINDS = ("fairvae", "prefair", "audited-trees")
+LONG = (
     "test_a_fit_killed_in_the_middle_goes_on_and_ends_the_same",
     "test_missing_values_come_at_about_the_real_share",
 )
-SHAPES = ("pandas", "pyarrow", "five groups", "levels only")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -99,8 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all` what one generator of each kind answers for all."""
     for item in items:
         asked = item.callspec.params if hasattr(item, "callspec") else {}
-        general = getattr(item, "originalname", "") in OF_KINDS or asked.get("shape") in SHAPES
-        if general and asked.get("name", KINDS[0]) not in KINDS:
+        long, general = getattr(item, "originalname", "") in LONG, asked.get("shape") in SHAPES
+        if (long or general) and asked.get("name", KINDS[0]) not in (QUICK_KINDS if long else KINDS):
             item.add_marker(pytest.mark.slow)
 
 

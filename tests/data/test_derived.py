@@ -198,6 +198,7 @@ def test_conditions_are_met_on_both_sides(fitted: fs.AuditedTrees) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_network_that_knows_no_relation_follows_where_its_value_is_asked_for() -> None:
     table = table_of(followed(None))  # type: ignore[arg-type]
     model = fs.PlainVAE(seed=0, epochs=2).fit(table)

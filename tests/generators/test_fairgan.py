@@ -157,6 +157,7 @@ def reader(table: Table) -> float:
     return float(roc_auc_score(man[half:], model.decision_function(x[half:])))
 
 
+@pytest.mark.slow
 def test_a_reader_that_had_no_part_in_it_reads_less(proxies: tuple[Table, Table]) -> None:
     """Without the second critic the proxy comes as it is; with it the proxy says little more than chance."""
     train = proxies[0]

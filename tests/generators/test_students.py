@@ -72,6 +72,7 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 # -------------------------------------------------------------------------------- trap 4: the mean is no law
+@pytest.mark.slow
 def test_a_student_matched_sample_by_sample_collapses_to_the_mean(teacher: FairVAE) -> None:
     """Why the loss is one between distributions: this is what published code does when it is fed noise."""
     encoder = build(0, lambda: NoiseEncoder(2, (32, 32), 2, 64))

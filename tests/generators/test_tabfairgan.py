@@ -170,6 +170,7 @@ def trained(strength: float) -> TabFairGAN:
     ).fit(biased_world())  # fmt: skip
 
 
+@pytest.mark.slow
 def test_phase_two_closes_the_gap_and_does_not_run_past_parity() -> None:
     """With a weight far above the default."""
     biased = rate_gap(trained(0.0).sample_table(8000, seed=0))

@@ -212,12 +212,13 @@ def _group_fairness(
     samples = [of_model(drawn, i, len(names)) for i in range(len(names))]
     where: dict[str, Any] = {"source": source, "attribute": groups.attribute, "label": label}
     # fairlearn has the last word on the headlines; draws of the bootstrap, and what stands beside, need speed.
-    parities = [fairness.parity(c[kept]) | fairness.parity_by_fairlearn(c[kept]) for c in confusion]
+    shown = np.stack(confusion)[:, kept]
+    parities = fairness.parity(shown) | fairness.parity_by_fairlearn(shown)
     sampled = [fairness.parity(s[:, kept]) for s in samples]
     for metric in fairness.PARITY_METRICS:
         for m in _models(decision):
             of = range(len(names)) if m == "mean" else [names.index(m)]
-            value = float(np.mean([parities[i][metric] for i in of]))
+            value = float(np.mean([parities[metric][i] for i in of]))
             why = [notes[names[i]] for i in of]
             context.add(
                 "fairness",

@@ -156,7 +156,7 @@ def _parity(context: ImageContext, images: ImageSet, decisions: Ints, where: dic
             if metric in ("dpr", "dpd"):
                 note += f"; a classifier that is always right has {float(perfect[metric]):.3f} here"
             interval = fairness.interval(draws[metric])
-            context.add(metric=metric, value=values[metric], interval=interval, note=note, **where)
+            context.add(metric=metric, value=float(values[metric]), interval=interval, note=note, **where)
         return
     _parity_of_classes(context, images, decisions, where)
 

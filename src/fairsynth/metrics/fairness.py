@@ -222,71 +222,80 @@ def parity(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, Floats]:
 FAIRLEARN_METRICS: tuple[str, ...] = PARITY_METRICS[:6]
 
 
-def parity_by_fairlearn(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, float]:
-    """Compute the parity numbers of one table of counts through fairlearn.
+def parity_by_fairlearn(confusion: ArrayLike, *, minimum: int = 1) -> dict[str, np.ndarray]:
+    """Compute the parity numbers of tables of counts through fairlearn.
 
-    The cells of the table are handed to :class:`fairlearn.metrics.MetricFrame` as rows that weigh as much
-    as there are people in them, so the cost does not depend on how many people there are.
+    The cells of the tables are handed to :class:`fairlearn.metrics.MetricFrame` as rows that weigh as much
+    as there are people in them, so the cost does not depend on how many people there are; and all tables at
+    once, since making a frame is what takes the time.
 
     Parameters
     ----------
-    confusion : array_like of int, shape (n_groups, 2, 2)
+    confusion : array_like of int, shape (..., n_groups, 2, 2)
         Counts as of :func:`confusion_by_group`.
     minimum : int, default=1
         Groups with fewer people are left out.
 
     Returns
     -------
-    dict of str to float
+    dict of str to ndarray of float64, shape (...)
         The names of :data:`FAIRLEARN_METRICS`; NaN where fewer than two groups have the rate.
 
     Notes
     -----
-    Ratios and differences are fairlearn's, between groups. What is ours stands around them: a group that
-    has no rate (nobody in it has the outcome) is not handed over, and a ratio of 0/0, for which fairlearn
-    gives NaN, is 1. :func:`parity` computes the same from the counts for many bootstrap draws at once.
+    Ratios and differences are fairlearn's, between groups. A true (false) positive rate is its selection rate
+    among the people who have (lack) the outcome. What is ours stands around them: a group that has no rate
+    (nobody in it has the outcome) is not handed over, and a ratio of 0/0, for which fairlearn gives NaN, is 1.
+    :func:`parity` computes the same from the counts for many bootstrap draws at once.
     """
-    from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
+    from fairlearn.metrics import MetricFrame, selection_rate
 
-    c = np.asarray(confusion)
-    people = c.sum(axis=(1, 2)) >= max(minimum, 1)
+    given = np.asarray(confusion)
+    tables = given.reshape(-1, *given.shape[-3:])
+    people = tables.sum(axis=(2, 3)) >= max(minimum, 1)
+    # Which cells of a table a rate is about, and which groups have it.
     rates = {
-        "selection": (selection_rate, people),
-        "tpr": (true_positive_rate, people & (c[:, 1].sum(axis=1) > 0)),
-        "fpr": (false_positive_rate, people & (c[:, 0].sum(axis=1) > 0)),
+        "selection": (np.array([[1, 1], [1, 1]]), people),
+        "tpr": (np.array([[0, 0], [1, 1]]), people & (tables[:, :, 1].sum(axis=2) > 0)),
+        "fpr": (np.array([[1, 1], [0, 0]]), people & (tables[:, :, 0].sum(axis=2) > 0)),
     }
-    ratio, difference = dict.fromkeys(rates, np.nan), dict.fromkeys(rates, np.nan)
-    # Rates that the same groups have share one frame: making it is what takes the time.
-    for mask in {known.tobytes(): known for _, known in rates.values()}.values():
-        if mask.sum() < 2:
-            continue
-        names = [name for name, (_, known) in rates.items() if np.array_equal(known, mask)]
-        group, outcome, decision = np.indices(c[mask].shape).reshape(3, -1)
-        weights = {"sample_weight": c[mask].ravel()}
+    ratio = {name: np.full(len(tables), np.nan) for name in rates}
+    difference = {name: np.full(len(tables), np.nan) for name in rates}
+    # Rates that the same groups have share one frame.
+    shared: dict[bytes, list[tuple[str, int]]] = {}
+    for name, (_, known) in rates.items():
+        for i in np.flatnonzero(known.sum(axis=1) >= 2).tolist():
+            shared.setdefault(known[i].tobytes(), []).append((name, i))
+    for mask, asked in shared.items():
+        kept = np.frombuffer(mask, dtype=bool)
+        group, outcome, decision = np.indices((int(kept.sum()), 2, 2)).reshape(3, -1)
+        weights = {f"{name} {i}": (tables[i][kept] * rates[name][0]).ravel() for name, i in asked}
         frame = MetricFrame(
-            metrics={name: rates[name][0] for name in names},
+            metrics=dict.fromkeys(weights, selection_rate),
             y_true=outcome,
             y_pred=decision,
             sensitive_features=group,
-            sample_params=dict.fromkeys(names, weights),
+            sample_params={key: {"sample_weight": weight} for key, weight in weights.items()},
         )
         between, gap = frame.ratio(method="between_groups"), frame.difference(method="between_groups")
-        for name in names:
-            ratio[name] = 1.0 if np.isnan(between[name]) else float(between[name])
-            difference[name] = float(gap[name])
-    return {
+        for name, i in asked:
+            found = float(between[f"{name} {i}"])
+            ratio[name][i] = 1.0 if np.isnan(found) else found
+            difference[name][i] = float(gap[f"{name} {i}"])
+    values = {
         "dpr": ratio["selection"],
         "dpd": difference["selection"],
-        "eor": float(np.minimum(ratio["tpr"], ratio["fpr"])),
-        "eod": float(np.maximum(difference["tpr"], difference["fpr"])),
+        "eor": np.minimum(ratio["tpr"], ratio["fpr"]),
+        "eod": np.maximum(difference["tpr"], difference["fpr"]),
         "equal_opportunity_ratio": ratio["tpr"],
         "equal_opportunity_difference": difference["tpr"],
     }
+    return {name: value.reshape(given.shape[:-3]) for name, value in values.items()}
 
 
 def _one(name: str, favorable: ArrayLike, predicted: ArrayLike, groups: ArrayLike) -> float:
     counts = confusion_by_group(favorable, predicted, groups)
-    value = parity_by_fairlearn(counts)[name] if name in FAIRLEARN_METRICS else float(parity(counts)[name])
+    value = float((parity_by_fairlearn if name in FAIRLEARN_METRICS else parity)(counts)[name])
     if np.isnan(value):
         raise DataError(
             f"{name} needs at least two groups in which its rate exists; "
