@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,11 +18,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from fairsynth.cli import app
+from fairsynth.cli import app, main
 from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
 from fairsynth.cli.release import label_mix
-from fairsynth.errors import FairsynthError, SettingsError
+from fairsynth.errors import FairsynthError, FairsynthWarning, SettingsError
 from fairsynth.generators import fairvae
 
 runner = CliRunner()
@@ -779,6 +780,23 @@ def test_a_checkpoint_of_another_fit_is_not_gone_on_from(people: Path, tmp_path:
         "--quiet", "fit", people / "train.csv", *ROLES, *SMALL, "-o", out, "--checkpoint", folder, "--seed", 8
     )
     assert "another fit" in message
+
+
+def test_a_warning_of_ours_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warned() -> None:
+        warnings.warn("a column of names", FairsynthWarning, stacklevel=1)
+        warnings.warn("of somebody else", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys.modules["fairsynth.cli.app"], "app", warned)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", lambda message, *_: print(f"as ever: {message}"))
+        main()
+    told = capsys.readouterr()
+    assert told.err == "Note: a column of names\n" and told.out == "as ever: of somebody else\n"
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from fairsynth.errors import SettingsError
@@ -39,8 +40,9 @@ class Fairness:
             raise SettingsError(
                 f"criterion={self.criterion!r} is not known; choose one of {', '.join(CRITERIA)}."
             )
-        if not 0.0 <= self.strength <= 1.0:
-            raise SettingsError(f"strength={self.strength!r} must lie between 0 and 1.")
+        given: Any = self.strength
+        if not isinstance(given, Real) or isinstance(given, bool) or not 0.0 <= given <= 1.0:
+            raise SettingsError(f"strength={self.strength!r} must be a number between 0 and 1.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the two settings as plain JSON values."""

@@ -744,9 +744,11 @@ def test_a_target_mix_that_means_nothing_is_refused(fitted: Fitted) -> None:
     model = fitted("polars")
     if not model.capabilities.where:
         pytest.skip("it takes no conditions")
-    for wrong in ({"yes": -1.0}, {"yes": 0.0}, {"yes": "half"}):
+    for wrong in ({"yes": -1.0}, {"yes": 0.0}, {"yes": "half"}, {"yes": 0.5}):
         with pytest.raises(SettingsError, match="target_mix"):
             model.sample(10, target_mix=wrong)
+    with pytest.raises(SettingsError, match=r"sensitive: the shares sum to 0\.4, and some groups have none"):
+        model.sample(10, sensitive={"woman": 0.4})
     with pytest.raises(DataError, match="perhaps"):
         model.sample(10, target_mix={"perhaps": 1.0})
     with pytest.raises(SettingsError, match="both"):

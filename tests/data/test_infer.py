@@ -271,6 +271,11 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
     ("levels too few", rows(), {"kinds": {"sex": {"levels": ["F"]}}}, ["'sex'", "'M'", "row 1"]),
     ("no boolean", rows(), {"kinds": {"sex": "boolean"}}, ["'sex'", "boolean"]),
     ("no number", rows(), {"kinds": {"sex": "integer"}}, ["'sex'", "'F'", "row 0", "missing=['F']"]),
+    ("text said numeric", rows(), {"kinds": {"sex": "numeric"}}, ["'sex'", "'F'", "row 0", "missing=['F']"]),
+    ("kind no text", rows(), {"kinds": {"age": 5}}, ["kinds['age']=5", "continuous"]),
+    ("edges no numbers", rows(), {"sensitive": {"age": ["x"]}}, ["'age'", "['x']", "numbers"]),
+    ("edges no list", rows(), {"sensitive": {"age": 40}}, ["'age'", "40", "[30, 60]"]),
+    ("sensitive no text", rows(), {"sensitive": 5}, ["sensitive column '5'", "age, sex, paid"]),
     ("no date", rows(), {"kinds": {"sex": "datetime"}}, ["'sex'", "ISO 8601", "'F'"]),
     ("numbers are no dates", rows(), {"kinds": {"age": "datetime"}}, ["'age'", "Int64"]),
 ]
@@ -287,6 +292,10 @@ def test_bad_input_is_named_with_a_remedy(frame: Any, options: dict[str, Any], w
     for word in words:
         assert word in str(caught.value)
     assert frame.equals(before)
+
+
+def test_a_number_said_to_be_missing_is_missing() -> None:
+    assert Table(rows(x=[-9, 1, 2] * 20), missing=-9).frame["x"].null_count() == 20
 
 
 def test_sensitive_column_of_one_level_and_missing_makes_two_groups() -> None:

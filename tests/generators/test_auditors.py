@@ -44,6 +44,17 @@ def test_people_and_what_is_known_of_them_stay_together(proxies: tuple[Table, Ta
     assert "paid" not in made.known.names
 
 
+def test_numbers_beyond_all_measure_end_no_model(proxies: tuple[Table, Table]) -> None:
+    frame = proxies[0].frame.head(600)
+    for far in (1e100, 1e300):
+        skilled = pl.Series("skill", [far, -far, *frame["skill"][2:]])
+        people = proxies[0].replace(frame.with_columns(skilled))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = auditors(people).decisions(people, rough=True)
+        assert found is not None and all(np.isfinite(scores).all() for scores in found)
+
+
 def test_models_are_judged_by_people_whom_they_do_not_know(
     proxies: tuple[Table, Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:

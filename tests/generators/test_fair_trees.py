@@ -16,7 +16,7 @@ from toys import mixed_frame, mixed_table
 
 from fairsynth import bundle
 from fairsynth.data.table import Table
-from fairsynth.errors import BundleError, CapabilityError, SettingsError
+from fairsynth.errors import BundleError, CapabilityError, FairsynthWarning, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators import fair_trees, margin_shift, tree_rows
 from fairsynth.generators.base import BLOCK_ROWS, load_generator
@@ -426,3 +426,11 @@ def test_neither_threads_nor_the_way_to_a_file_change_a_row(plain: FairTrees, tm
         model.sample_to(tmp_path / "rows.parquet", n, seed=5)
         drawn = model.sample(n, seed=5)
         assert pl.read_parquet(tmp_path / "rows.parquet").cast(dict(drawn.schema)).equals(drawn)
+
+
+def test_names_that_are_learned_are_said() -> None:
+    frame = mixed_frame(400).select("hours", "sex", "paid")
+    names = pl.Series("name", [f"person {i}" for i in range(399)] + ["person 0"])
+    table = Table(frame.with_columns(names), target="paid", favorable="yes", sensitive="sex")
+    with pytest.warns(FairsynthWarning, match="'name' holds 399 different texts"):
+        FairTrees(fairness=PLAIN).fit(table)

@@ -18,13 +18,16 @@ from fairsynth.generators.fairvae import FairVAE
 Dial = Callable[[float], FairVAE]
 
 
-def design(frame: pl.DataFrame, schema: Any) -> np.ndarray:
-    """Return the features as numbers: levels one by one, numbers scaled by the real rows' own size."""
+def design(frame: pl.DataFrame, schema: Any, real: pl.DataFrame) -> np.ndarray:
+    """Return the features as numbers: levels one by one, numbers by the mean and the deviation of the real rows.
+
+    Scaled by their own, synthetic rows would be cut at other numbers than the people who are decided on.
+    """
     columns = []
     for name in schema.features:
         values = frame[name]
         if values.dtype.is_numeric():
-            columns.append(((values - values.mean()) / values.std()).to_numpy()[:, None])
+            columns.append(((values - real[name].mean()) / real[name].std()).to_numpy()[:, None])
         else:
             codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
             columns.append((codes[:, None] == np.arange(len(schema[name].group_names()))[None]).astype(float))
@@ -42,8 +45,8 @@ def decide(kind: str, synthetic: Table, real: Table) -> np.ndarray:
 
         model = LogisticRegression(max_iter=500)
     schema = real.schema
-    model.fit(design(synthetic.frame, schema), synthetic.favorable())
-    return np.asarray(model.predict_proba(design(real.frame, schema))[:, 1])
+    model.fit(design(synthetic.frame, schema, real.frame), synthetic.favorable())
+    return np.asarray(model.predict_proba(design(real.frame, schema, real.frame))[:, 1])
 
 
 def parity(chosen: np.ndarray, table: Table) -> float:

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from fairsynth import __version__
-from fairsynth.errors import FairsynthError
+from fairsynth.errors import FairsynthError, FairsynthWarning
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -146,6 +147,16 @@ def main() -> None:
             reconfigure(errors="replace")
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminate)
+    shown = warnings.showwarning
+
+    def in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, FairsynthWarning):
+            note(f"Note: {message}")
+        else:
+            shown(message, category, *where, **more)
+
+    # A file and a line of ours tell whoever gave a command nothing.
+    warnings.showwarning = in_one_line
     try:
         app()
     except BrokenPipeError:

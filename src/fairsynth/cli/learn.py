@@ -218,6 +218,8 @@ def _meet(
     generator.save(output)
     took = time.monotonic() - began
     note(f"Wrote {output}: {method.__name__} learned from {len(table):,} rows in {took:.0f} s.")
+    for remark in table.schema.notes:
+        note(f"Note: {remark}")
     note(f"The requirement is {promise}")
     if not promise.met:
         note("No setting meets it: this one comes nearest.")

@@ -61,7 +61,7 @@ def sample(
         typer.Option(
             "--target-mix",
             metavar="LEVEL=SHARE",
-            help="Shares of the target's levels, exact to the row: yes=0.5,no=0.5, or one at a time.",
+            help="Shares of the target's levels, exact to the row: yes=0.5,no=0.5, or the option once for each.",
         ),
     ] = None,
     metadata: CroissantOption = None,

@@ -6,7 +6,7 @@ note in ``schema.notes``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,8 +149,8 @@ def _gather(
     hints: dict[str, dict[str, Any]] = {}
     if base is not None:
         hints = _hints_of(base, names)
-    if isinstance(sensitive, str):
-        sensitive = (sensitive,)
+    if not isinstance(sensitive, Mapping):
+        sensitive = _texts(sensitive)
     edges = sensitive if isinstance(sensitive, Mapping) else {}
     base = base or Schema()
     said = _Said(
@@ -178,7 +178,7 @@ def _gather(
     for name, given in (kinds or {}).items():
         if name not in names:
             raise SchemaError(f"kinds names column {name!r}, which is not in the table: {', '.join(names)}.")
-        changes = {"kind": given} if isinstance(given, str) else dict(given)
+        changes = dict(given) if isinstance(given, Mapping) else {"kind": given}
         unknown = sorted(set(changes) - _FIELDS)
         if unknown:
             raise SchemaError(
@@ -194,7 +194,12 @@ def _gather(
         hints.setdefault(name, {}).update(changes)
     for name, cuts in edges.items():
         if cuts is not None:
-            hints.setdefault(name, {})["edges"] = tuple(float(cut) for cut in cuts)
+            try:
+                hints.setdefault(name, {})["edges"] = tuple(float(cut) for cut in cuts)
+            except (TypeError, ValueError):
+                raise SchemaError(
+                    f"sensitive={{{name!r}: {cuts!r}}}: edges are numbers at which groups are cut, such as [30, 60]."
+                ) from None
     return said
 
 
@@ -212,8 +217,11 @@ def _hints_of(base: Schema, names: list[str]) -> dict[str, dict[str, Any]]:
     return {column.name: column.model_dump(exclude_defaults=True, include=set(_FIELDS)) for column in base}
 
 
-def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return what was said as texts, one thing as one of them: ``missing=-9`` is what everybody tries."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return (str(value),)
+    return tuple(str(one) for one in value)
 
 
 def _favorable_texts(value: Any) -> tuple[str, ...]:
@@ -379,7 +387,7 @@ class _Inference:
     def _kind(self, values: pl.Series) -> str:
         dtype, told = values.dtype, self.hint.get("kind")
         if told == "numeric":
-            told = "integer" if _is_whole(values) else "continuous"
+            told = "integer" if dtype.is_numeric() and _is_whole(values) else "continuous"
         if told == "boolean" and dtype != pl.Boolean and not _is_binary(values):
             raise SchemaError(
                 f"column {self.name!r} cannot be boolean: it holds {dtype}, and not only True and False, or "

@@ -18,6 +18,8 @@ from fairsynth.data.schema import Column, Schema
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
+#: Squares of larger numbers, or copies of 32 bits, would be infinite; what lies beyond counts as this.
+LARGEST = 1e30
 #: Above this many levels a column is hashed for distances, and pooled for linear models.
 MANY_LEVELS = 64
 _HASH_DIMENSIONS = 48
@@ -68,7 +70,7 @@ def _columns_values(frame: pl.DataFrame, columns: Sequence[Column]) -> Floats:
             out[:, i] /= 86_400_000_000
         elif column.kind == "continuous" and column.decimals is not None:
             out[:, i] = np.round(out[:, i], column.decimals)
-    return out
+    return np.clip(out, -LARGEST, LARGEST, out=out)
 
 
 def _as_number(column: Column) -> pl.Expr:

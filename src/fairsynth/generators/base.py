@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator as Iterating
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from fairsynth.errors import (
     BundleError,
     CapabilityError,
     DataError,
+    FairsynthWarning,
     NotFittedError,
     SettingsError,
 )
@@ -193,6 +195,7 @@ class Generator(BaseEstimator, ABC):
             )
         check_seed(self.seed)
         self._check(table)
+        _pass_on(table.schema)
         self._fit(table, progress=progress, checkpoint=Path(checkpoint) if checkpoint is not None else None)
         self.schema_, self.n_rows_ = table.schema, len(table)
         return self
@@ -205,6 +208,7 @@ class Generator(BaseEstimator, ABC):
             )
         check_seed(self.seed)
         self._check(stream.sample)
+        _pass_on(stream.schema)
         self._fit_streamed(stream, progress=progress)
         self.schema_, self.n_rows_ = stream.schema, len(stream)
         return self
@@ -498,6 +502,12 @@ class Generator(BaseEstimator, ABC):
         if not isinstance(model, cls) or model.name != getattr(cls, "name", model.name):
             raise BundleError(f"{path}: holds a {model.name}, not a {cls.name}; use load_generator(path).")
         return model
+
+
+def _pass_on(schema: Schema) -> None:
+    """Say what was found when the columns were read: a column of names, once learned, is given away with every row."""
+    for found in schema.notes:
+        warnings.warn(found, FairsynthWarning, stacklevel=3)
 
 
 def _one_thread_of_torch() -> AbstractContextManager[None]:

@@ -19,6 +19,8 @@ from fairsynth.data.table import Table
 
 #: Rounds of boosting.
 BOOSTED_ROUNDS = 80
+#: Squares of larger numbers, or copies of 32 bits, would be infinite; what lies beyond counts as this.
+LARGEST = 1e30
 #: Levels that a linear model tells apart in one column.
 LINEAR_LEVELS = 50
 
@@ -34,12 +36,13 @@ def categorical_places(table: Table, names: list[str]) -> list[int]:
 
 
 def as_numbers(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
-    """Return columns as numbers, missing ones as NaN, float64 ``(n, columns)``."""
-    return (
+    """Return columns as numbers up to `LARGEST`, missing ones as NaN, float64 ``(n, columns)``."""
+    numbers = (
         frame.select(pl.col(name).to_physical().cast(pl.Float64) for name in names)
         .fill_null(np.nan)
         .to_numpy()
     )
+    return np.asarray(np.clip(numbers, -LARGEST, LARGEST))
 
 
 def boosted_decisions(

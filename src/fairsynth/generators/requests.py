@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -77,6 +78,8 @@ def read_label_shares(
             shares[value] = shares.get(value, 0.0) + float(share)
     if not shares:
         raise SettingsError("target_mix: the shares must not all be 0.")
+    levels = schema[target].levels if schema[target].kind == "categorical" else (False, True)
+    _whole(sum(shares.values()), len(target_mix) >= len(levels), "target_mix", f"levels of {target!r}")
     return {level: share / sum(shares.values()) for level, share in shares.items()}
 
 
@@ -102,7 +105,18 @@ def read_group_shares(
         shares[levels] = shares.get(levels, 0.0) + _share(share, group, "sensitive")
     if sum(shares.values()) <= 0:
         raise SettingsError("sensitive: the shares must not all be 0.")
+    n_groups = math.prod(len(schema[name].group_names()) for name in schema.sensitive)
+    _whole(sum(shares.values()), len(shares) >= n_groups, "sensitive", "groups")
     return shares
+
+
+def _whole(total: float, all_named: bool, what: str, of: str) -> None:
+    """Refuse less than a whole: shares are taken in proportion, and who gives half to one level means no more."""
+    if not all_named and total < 1 - 1e-6:
+        raise SettingsError(
+            f"{what}: the shares sum to {total:g}, and some {of} have none. Say who gets the rest: shares are taken in "
+            "proportion, so what is named now would get all rows."
+        )
 
 
 def _share(share: Any, of: Any, what: str) -> float:
