@@ -41,7 +41,8 @@ class Fairness:
                 f"criterion={self.criterion!r} is not known; choose one of {', '.join(CRITERIA)}."
             )
         given: Any = self.strength
-        if not isinstance(given, Real) or isinstance(given, bool) or not 0.0 <= given <= 1.0:
+        number = isinstance(given, Real) and not isinstance(given, bool)
+        if not number or not 0.0 <= self.strength <= 1.0:
             raise SettingsError(f"strength={self.strength!r} must be a number between 0 and 1.")
 
     def to_dict(self) -> dict[str, Any]:

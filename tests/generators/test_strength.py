@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fairsynth.data.table import Table
+from fairsynth.errors import SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.fairvae import FairVAE
 
@@ -99,6 +100,12 @@ def test_shuffling_the_group_makes_labels_even_and_models_no_fairer(proxies: tup
     shuffled = real.replace(real.frame.with_columns(real.frame["sex"].gather(rng.permutation(len(real)))))
     assert parity(shuffled.favorable(), shuffled) > 0.9 > 0.75 > parity(real.favorable(), real)
     assert parity(decide("logistic", shuffled, test) > 0.5, test) < 0.7
+
+
+@pytest.mark.parametrize("strength", ["1", True, None, -0.1, 1.1, float("nan")])
+def test_what_is_no_strength_is_refused(strength: Any) -> None:
+    with pytest.raises(SettingsError, match="a number between 0 and 1"):
+        Fairness("demographic_parity", strength)
 
 
 @pytest.mark.slow
