@@ -162,7 +162,7 @@ class Generator(BaseEstimator, ABC):
     def fit(
         self, table: Any, *, progress: Progress | None = None, checkpoint: Path | str | None = None
     ) -> Self:
-        """Learn from a table.
+        """Learn from a table; a `FairsynthWarning` repeats each of ``table.schema.notes``.
 
         Parameters
         ----------
@@ -295,7 +295,8 @@ class Generator(BaseEstimator, ABC):
             groups as ``"Black × Female"`` or ``("Black", "Female")``. The label law of each group stays.
         target_mix : mapping, optional
             Target level → share of the rows, exact to the row: ``{">50K": 0.5, "<=50K": 0.5}``. The groups of each
-            label come as the model has them.
+            label come as the model has them. These shares and those of groups are taken in proportion; what is not
+            named gets no rows, unless they sum to less than 1, which is refused.
 
         Returns
         -------
@@ -307,7 +308,7 @@ class Generator(BaseEstimator, ABC):
         NotFittedError
             Before `fit`.
         SettingsError, DataError
-            If `n`, a column, a value or a group does not exist.
+            If `n`, a column, a value or a group does not exist, or shares leave out who gets the rest.
         CapabilityError
             If rows such as asked for are too rare to be found.
         """
