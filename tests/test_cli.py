@@ -789,7 +789,9 @@ def test_a_warning_of_ours_is_one_line(
         warnings.warn("a column of names", FairsynthWarning, stacklevel=1)
         warnings.warn("of somebody else", UserWarning, stacklevel=1)
 
-    monkeypatch.setattr(sys.modules["fairsynth.cli.app"], "app", warned)
+    command_line = sys.modules["fairsynth.cli.app"]
+    monkeypatch.setattr(command_line, "app", warned)
+    monkeypatch.setattr(command_line.state, "quiet", False)  # another test may have asked for it
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
