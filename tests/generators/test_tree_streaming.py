@@ -110,8 +110,8 @@ def test_the_command_line_reads_parts_in_batches_and_hears_requirements(tmp_path
     folder = tmp_path / "parts"
     folder.mkdir()
     frame = mixed_frame(2400).drop("race")
-    written(folder / "a.parquet", frame[:1000])
-    written(folder / "b.parquet", frame[1000:])
+    written(folder / "a.parquet", frame[:1900])
+    written(folder / "b.parquet", frame[1900:])
     roles = ["--target", "paid", "--favorable", "yes", "--sensitive", "sex"]
     out = tmp_path / "model.fairsynth"
 

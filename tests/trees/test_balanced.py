@@ -20,7 +20,7 @@ def people(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 def test_each_label_keeps_its_probability():
     shares, groups, lines = people(30, 0)
     variables = variables_of(shares, groups, lines, (False, False, True))
-    draws = 1_000
+    draws = 500
     drawn = sum(balanced(shares, variables, np.random.default_rng(seed)) for seed in range(draws)) / draws
     error = np.sqrt(shares * (1 - shares) / draws)
     assert (np.abs(drawn - shares) < 4.5 * error).all()
