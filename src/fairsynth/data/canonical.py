@@ -22,6 +22,8 @@ DATETIME = pl.Datetime("us")
 _DATETIME_TEXT = "%Y-%m-%d %H:%M:%S%.f"
 #: Beyond this a float no longer holds every integer.
 EXACT_INTEGERS = 2.0**53
+#: What models see of a number, at most: squares of larger ones, or copies of 32 bits, would be infinite.
+LARGEST = 1e30
 
 
 def canonical_dtype(column: Column) -> pl.DataType | None:

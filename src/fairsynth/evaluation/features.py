@@ -13,13 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fairsynth.data.canonical import LARGEST
 from fairsynth.data.schema import Column, Schema
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
-#: Squares of larger numbers, or copies of 32 bits, would be infinite; what lies beyond counts as this.
-LARGEST = 1e30
 #: Above this many levels a column is hashed for distances, and pooled for linear models.
 MANY_LEVELS = 64
 _HASH_DIMENSIONS = 48

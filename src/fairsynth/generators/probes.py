@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 
 from fairsynth._lightgbm import load as load_lightgbm
+from fairsynth.data.canonical import LARGEST
 from fairsynth.data.table import Table
 
 #: Rounds of boosting.
 BOOSTED_ROUNDS = 80
-#: Squares of larger numbers, or copies of 32 bits, would be infinite; what lies beyond counts as this.
-LARGEST = 1e30
 #: Levels that a linear model tells apart in one column.
 LINEAR_LEVELS = 50
 

@@ -78,8 +78,8 @@ def read_label_shares(
             shares[value] = shares.get(value, 0.0) + float(share)
     if not shares:
         raise SettingsError("target_mix: the shares must not all be 0.")
-    levels = schema[target].levels if schema[target].kind == "categorical" else (False, True)
-    _whole(sum(shares.values()), len(target_mix) >= len(levels), "target_mix", f"levels of {target!r}")
+    n_levels = len(schema[target].group_names())
+    _whole(sum(shares.values()), len(target_mix) >= n_levels, "target_mix", f"levels of {target!r}")
     return {level: share / sum(shares.values()) for level, share in shares.items()}
 
 
