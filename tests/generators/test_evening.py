@@ -174,6 +174,10 @@ def unequal(n: int = 40_000) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, 
     return [first, second, groups], actual, groups, law
 
 
+#: What is added to the scores of groups: nothing.
+NO_SCORES = np.zeros((3, 1))
+
+
 def rates(margins: np.ndarray, actual: np.ndarray, groups: np.ndarray) -> np.ndarray:
     chosen = margins > 0
     return np.array(
@@ -184,7 +188,7 @@ def rates(margins: np.ndarray, actual: np.ndarray, groups: np.ndarray) -> np.nda
 def test_the_plan_fades_what_tells_one_group_better_and_rates_come_together() -> None:
     lines, actual, groups, law = unequal()
     shares = [np.bincount(line) / len(line) for line in lines]
-    folds = [Fold(law, np.arange(len(groups)))]
+    folds = [Fold(law, np.arange(len(groups)), NO_SCORES)]
     favored = np.array([False, True])
     evening = plan(folds, lines, shares, actual, favored, groups, 2, opportunity_only=False, reach=FAR)
     assert evening.faded[0].any()
@@ -198,12 +202,26 @@ def test_the_plan_fades_what_tells_one_group_better_and_rates_come_together() ->
     assert (plain.min(0) / plain.max(0)).min() < 0.8
 
 
+def test_what_is_added_to_a_group_moves_its_threshold() -> None:
+    lines, actual, groups, law = unequal()
+    shares = [np.bincount(line) / len(line) for line in lines]
+    favored = np.array([False, True])
+
+    def planned(more: float) -> np.ndarray:
+        folds = [Fold(law, np.arange(len(groups)), np.array([[more], [0.0]]))]
+        return plan(
+            folds, lines, shares, actual, favored, groups, 2, opportunity_only=True, reach=FAR
+        ).crossing
+
+    assert planned(0.7) - planned(0.0) == pytest.approx([-0.7, 0.0], abs=1e-6)
+
+
 def test_equal_opportunity_is_planned_without_fading() -> None:
     lines, actual, groups, law = unequal()
     shares = [np.bincount(line) / len(line) for line in lines]
     favored = np.array([False, True])
     evening = plan(
-        [Fold(law, np.arange(len(groups)))], lines, shares, actual, favored, groups, 2,
+        [Fold(law, np.arange(len(groups)), NO_SCORES)], lines, shares, actual, favored, groups, 2,
         opportunity_only=True, reach=FAR,
     )  # fmt: skip
     assert not evening.faded.any()
@@ -219,7 +237,7 @@ def test_groups_too_small_to_plan_are_left_alone() -> None:
     lines[2] = np.minimum(groups, 1)
     shares = [np.bincount(line) / len(line) for line in lines]
     evening = plan(
-        [Fold(law, np.arange(len(groups)))], lines, shares, actual, np.array([False, True]), groups, 3,
+        [Fold(law, np.arange(len(groups)), NO_SCORES)], lines, shares, actual, np.array([False, True]), groups, 3,
         opportunity_only=False, reach=FAR,
     )  # fmt: skip
     assert evening.linear[2] == evening.crossing[2] == 0

@@ -90,3 +90,13 @@ def test_one_label_of_two_is_always_given(only: int) -> None:
 def test_scores_that_are_none_are_refused(base: np.ndarray, pairs: Any, table: np.ndarray) -> None:
     with pytest.raises(ValueError, match="scores"):
         PairScores(base, pairs, (table.astype(np.float32),)).check([3, 2], 1)
+
+
+def test_varied_trees_of_few_columns_know_pairs() -> None:
+    """Of three columns .3 would be one, and trees of one column each tell nothing of two that matter together."""
+    rng = np.random.default_rng(0)
+    lines = [rng.integers(0, 2, 2000) for _ in range(3)]
+    labels = (lines[0] ^ lines[1]) ^ (rng.random(2000) < 0.1)
+    bins = [Bins(np.arange(2, dtype=np.int64), 2, ordered=False)] * 3
+    found = learn_scores(lines, bins, labels.astype(np.int64), 2, seed=0, varied=True)
+    assert roc_auc_score(labels, found.scores(lines, 2000)[:, 0]) > 0.85

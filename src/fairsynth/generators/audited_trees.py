@@ -37,6 +37,8 @@ from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.calibration import PROBE_ROWS
 from fairsynth.generators.evening import BEYOND, STEEPEST, Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
+from fairsynth.generators.group_law import joint_counts
+from fairsynth.generators.group_rates import scores_of_groups
 from fairsynth.generators.settings import check_seed, check_settings
 from fairsynth.generators.tree_label import TreeLabel
 from fairsynth.generators.tree_rows import learn_column
@@ -298,14 +300,14 @@ class AuditedTrees(FairTrees):
         favored = label.favored
         if label.kind == "favorable":
             labels, n_labels, favored = actual.astype(np.int64), 2, np.array([False, True])
-        bins = [lines.bins[k] for k in parents]
+        bins, groups = [lines.bins[k] for k in parents], learned.groups[rows]
 
         def learned_without(part: int) -> Fold:
             other = np.arange(len(rows)) % FOLDS == part
-            law = learn_mixed(
-                [line[~other] for line in known], bins, labels[~other], n_labels, seed=self.seed
-            )
-            return Fold(law, np.flatnonzero(other))
+            asked, own = [line[~other] for line in known], groups[~other]
+            law = learn_mixed(asked, bins, labels[~other], n_labels, seed=self.seed)
+            cells = joint_counts(labels[~other], own, n_labels, n_groups)
+            return Fold(law, np.flatnonzero(other), scores_of_groups(law.scores(asked, len(own)), own, cells))
 
         return plan(
             side_by_side(learned_without, range(FOLDS), 2),
@@ -313,7 +315,7 @@ class AuditedTrees(FairTrees):
             list(label.bin_shares),
             actual,
             favored,
-            learned.groups[rows],
+            groups,
             n_groups,
             opportunity_only=criterion == "equal_opportunity",
             reach=self.reach,

@@ -242,10 +242,13 @@ class Fold:
         The law.
     rows : np.ndarray
         The people, int64 ``(m,)``.
+    group_scores : np.ndarray
+        What is added to the scores of each group (`group_rates`), float64 ``(groups, scores)``.
     """
 
     scores: PairScores
     rows: np.ndarray
+    group_scores: np.ndarray
 
 
 def margins_of(scores: np.ndarray, favored: np.ndarray) -> np.ndarray:
@@ -306,7 +309,7 @@ def plan(
         for fold in folds:
             law = faded(fold.scores, weights, shares) if weights.any() else fold.scores
             found = law.scores([line[fold.rows] for line in lines], len(fold.rows))
-            margins[fold.rows] = margins_of(found, favored)
+            margins[fold.rows] = margins_of(found + fold.group_scores[groups[fold.rows]], favored)
         return margins
 
     plain = scored(np.zeros(n_parents))

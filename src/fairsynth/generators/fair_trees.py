@@ -420,7 +420,7 @@ FROM_DATA = (
     {"what": "law of each leaf: shares of states among at least `min_leaf` rows, smoothed towards the node above",
      "where": "tree.*"},
     {"what": "law of the label: sums of boosted trees, how far each group is moved, by how much all are sharpened "
-     "and how steep the threshold is, shares of the columns' bins",
+     "and how steep the threshold is, how often each group has a label, shares of the columns' bins",
      "where": "label.*"},
 )  # fmt: skip
 

@@ -1,13 +1,13 @@
 """The label of a row from trees: its law given all other columns, and how that law is moved for each group.
 
 Few labels have scores (`trees.scores`). Of many labels, whether one is favorable has a score, and a tree says
-which one it is. A number, or many labels of which none is favorable, has a tree alone; parity then is
-the monotone map from each group's law to everyone's (Feldman et al., KDD 2015).
+which one it is. A number, or many labels of which none is favorable, has a tree alone; parity of a number is
+a monotone map (`label_laws`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.evening import Evening, faded, margins_of
 from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
+from fairsynth.generators.group_rates import scores_of_groups
+from fairsynth.generators.label_laws import LabelLaws
 from fairsynth.generators.layout import Layout
 from fairsynth.generators.margin_shift import moved
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
@@ -32,6 +34,8 @@ MAX_LABELS = 24
 #: Rounds in which the shares of every label are made alike over groups.
 PARITY_ROUNDS = 20
 PARITY_ROWS = 30_000
+#: Rows that tell what a law of all expects of each group.
+RATE_ROWS = 200_000
 #: Learned from so many rows at most, so many rows have their labels drawn in balance over all columns: of more, chance
 #: tells too little.
 BALANCED_ROWS = 2_000
@@ -57,6 +61,10 @@ def favored(layout: Layout) -> np.ndarray:
     return layout.favorable
 
 
+def _empty() -> np.ndarray:
+    return np.zeros((0, 0))
+
+
 @dataclass(frozen=True)
 class TreeLabel:
     """The law of the label.
@@ -79,10 +87,8 @@ class TreeLabel:
         Log odds of the favorable labels by group, at full strength, float64 ``(groups,)``.
     label_shifts : np.ndarray
         Of each label, for parity of all of more than two, float64 ``(groups, labels)``; empty otherwise.
-    group_laws : np.ndarray
-        Law of the label in each group and, in the last line, in all, where parity is a monotone map; else empty.
-    order : np.ndarray
-        Label states from the lowest value up, a missing one last, int64 ``(labels,)``.
+    laws : LabelLaws or None
+        Of a number in each group and in all.
     evening : Evening or None
         What is moved in the place of `shifts`, where several kinds of models are audited.
     bin_shares : tuple of np.ndarray
@@ -91,6 +97,9 @@ class TreeLabel:
         balanced over all columns. Without them each label is drawn by itself.
     ordered : tuple of bool
         Which parents' bins have an order; empty where labels are never balanced.
+    group_scores : np.ndarray
+        What is added to the scores of each group at any strength (`group_rates`), float64 ``(groups, scores)``; empty
+        where labels are not allotted.
     """
 
     kind: Kind
@@ -101,11 +110,11 @@ class TreeLabel:
     strength: float
     shifts: np.ndarray
     label_shifts: np.ndarray
-    group_laws: np.ndarray
-    order: np.ndarray
+    laws: LabelLaws | None
     evening: Evening | None = None
     bin_shares: tuple[np.ndarray, ...] = ()
     ordered: tuple[bool, ...] = ()
+    group_scores: np.ndarray = field(default_factory=_empty)
 
     def __post_init__(self) -> None:
         """Work out the scores in which columns are faded, and which rows are alike, once."""
@@ -170,6 +179,8 @@ class TreeLabel:
                 continue
             less = law.scores([line[rows] for line in lines], len(rows))
             scores[rows] += self.strength * (less - scores[rows])
+        if self.group_scores.size:
+            scores += self.group_scores[groups]
         return scores
 
     def draw(
@@ -194,7 +205,9 @@ class TreeLabel:
         assert self.tree is not None
         lines = self.tree.asked([*first, *(known[k] for k in self.tree.parents)])
         states = self.tree.law.draw(self.tree.tree.leaves(lines, len(groups)), rng)
-        return self._mapped(states, groups, rng) if self.group_laws.size else states
+        if self.laws is None:
+            return states
+        return self.laws.mapped(states, groups, self.strength, rng)
 
     def _evenly(
         self,
@@ -207,23 +220,13 @@ class TreeLabel:
             return allotted(shares, self._near.places(lines, groups), rng)  # type: ignore[attr-defined]
         return balanced(shares, variables_of(shares, groups, lines, self.ordered), rng)
 
-    def _mapped(self, states: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Send each row's place in the law of its group to the same place in the law of all."""
-        rank = np.argsort(self.order)
-        laws = self.group_laws[:, self.order]
-        below = np.cumsum(laws, axis=1) - laws
-        at = rank[states]
-        place = below[groups, at] + rng.random(len(states)) * laws[groups, at]
-        there = np.searchsorted(np.cumsum(laws[-1]), place, side="right")
-        there = np.minimum(there, int(np.flatnonzero(laws[-1])[-1]))
-        return np.where(rng.random(len(states)) < self.strength, self.order[there], states)
-
     def to_tensors(self, target: int) -> dict[str, np.ndarray]:
         """Return everything that was learned, under fixed names."""
         tensors = {
             "label.shifts": self.shifts,
             "label.label_shifts": self.label_shifts,
-            "label.group_laws": self.group_laws,
+            "label.laws": _empty() if self.laws is None else self.laws.to_array(),
+            "label.group_scores": self.group_scores,
             "label.ordered": np.array(self.ordered, dtype=np.int64),
             "label.bin_shares": np.concatenate([*self.bin_shares, np.zeros(0)]),
         }
@@ -317,8 +320,7 @@ def learn_label(
             rng=np.random.default_rng([seed, 11]), first=first, directions=directions, group_evidence=group_evidence,
         )  # fmt: skip
     label = TreeLabel(
-        kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), np.zeros((0, 0)), np.zeros((0, 0)),
-        _order(layout),
+        kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), _empty(), None
     )  # fmt: skip
     if even and scores is not None:
         shares = tuple(
@@ -327,10 +329,10 @@ def learn_label(
         few = len(states) <= BALANCED_ROWS
         label = replace(label, bin_shares=shares, ordered=tuple(own.ordered for own in bins) if few else ())
     joint = joint_counts(states, groups, n_labels, n_groups)
-    return with_parity(label, lines, of_rows, groups, joint, fairness)
+    return of_groups(label, lines, of_rows, groups, joint, fairness)
 
 
-def with_parity(
+def of_groups(
     label: TreeLabel,
     lines: Lines,
     of_rows: list[np.ndarray],
@@ -338,7 +340,7 @@ def with_parity(
     joint: np.ndarray,
     fairness: Fairness,
 ) -> TreeLabel:
-    """Set what parity of a numeric target, or of all of more than two labels, needs; groups are those of `joint`.
+    """Set how often each group has a label, and what parity of a number, or of all of more than two labels, needs.
 
     Parameters
     ----------
@@ -352,14 +354,27 @@ def with_parity(
         What is asked for.
     """
     n_labels, n_groups = joint.shape
-    label = replace(label, shifts=np.zeros(n_groups))
+    label = replace(label, shifts=np.zeros(n_groups), group_scores=_empty())
+    if label.scores is not None and label.bin_shares:
+        some = np.random.default_rng(1).permutation(len(groups))[:RATE_ROWS]
+        parents = lines.before(lines.layout.target)
+        scores = label.scores.scores([of_rows[k][some] for k in parents], len(some))
+        cells = np.stack([joint[~label.favored].sum(0), joint[label.favored].sum(0)])
+        cells = cells if label.kind == "favorable" else joint
+        label = replace(label, group_scores=scores_of_groups(scores, groups[some], cells))
+    if label.kind == "moved" and isinstance(lines.layout.encoder.states[lines.layout.target], NumberStates):
+        assert label.tree is not None
+        some = np.random.default_rng(1).permutation(len(groups))[:RATE_ROWS]
+        known = label.tree.asked([of_rows[k][some] for k in label.tree.parents])
+        leaves = label.tree.tree.leaves(known, len(some))
+        n_leaves = label.tree.tree.n_leaves
+        cells = np.bincount(groups[some] * n_leaves + leaves, minlength=n_groups * n_leaves)
+        cells = cells.reshape(n_groups, n_leaves)
+        return replace(
+            label, laws=LabelLaws.of(cells @ label.tree.law.shares, cells.sum(1), joint, _order(lines.layout))
+        )
     if fairness.criterion != "demographic_parity" or fairness.strength == 0:
         return label
-    if label.kind == "moved":
-        laws = joint.T.astype(np.float64)
-        overall = laws.sum(0)
-        laws = np.vstack([laws + overall / overall.sum(), overall])
-        return replace(label, group_laws=laws / laws.sum(1, keepdims=True))
     if label.kind == "scores" and n_labels > 2:
         parents = lines.before(lines.layout.target)
         plain = replace(label, label_shifts=np.zeros((0, 0)))
@@ -381,21 +396,22 @@ def read_label(
         scores = _read_scores(tensors, sizes, n_scores)
     if kind != "scores":
         tree = read_tree(tensors, lines, layout.target, FAVORABLE if kind == "favorable" else None)
-    shifts, label_shifts, laws = (
-        tensors.pop(f"label.{name}") for name in ("shifts", "label_shifts", "group_laws")
+    shifts, label_shifts, group_scores = (
+        tensors.pop(f"label.{name}") for name in ("shifts", "label_shifts", "group_scores")
     )
+    laws = LabelLaws.read(tensors.pop("label.laws"), n_groups, _order(layout))
     parity = fairness.criterion == "demographic_parity" and fairness.strength > 0
     shapes = (
         (n_groups,),
         (n_groups, n_labels) if parity and kind == "scores" and n_labels > 2 else (0, 0),
-        (n_groups + 1, n_labels) if parity and kind == "moved" else (0, 0),
+        (n_groups, len(scores.base)) if scores is not None and group_scores.size else (0, 0),
     )
-    found = (shifts, label_shifts, laws)
+    found = (shifts, label_shifts, group_scores)
     ok = all(
         a.shape == shape and a.dtype == np.float64 and np.isfinite(a).all()
         for a, shape in zip(found, shapes, strict=True)
     )
-    if not ok or (laws < 0).any() or (laws.size and (np.abs(laws.sum(1) - 1) > 1e-6).any()):
+    if not ok or (laws is not None and kind != "moved"):
         raise ValueError("the shifts of the label do not fit the groups")
     bin_shares = _read_shares(tensors, sizes_of(lines, parents), may=scores is not None)
     evening = _read_evening(tensors, n_groups, len(parents), reach)
@@ -411,10 +427,10 @@ def read_label(
         shifts,
         label_shifts,
         laws,
-        _order(layout),
         evening,
         bin_shares,
         _read_ordered(tensors, [lines.bins[k].ordered for k in parents]),
+        group_scores,
     )
 
 

@@ -20,7 +20,7 @@ from fairsynth.data.level_states import LevelStates, levels_by_frequency
 from fairsynth.data.streams import Batch, StreamedTable
 from fairsynth.errors import DataError
 from fairsynth.generators.layout import Layout
-from fairsynth.generators.tree_label import TreeLabel, with_parity
+from fairsynth.generators.tree_label import TreeLabel, of_groups
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_lines, recounted
 from fairsynth.progress import Progress, Step
 from fairsynth.trees.lookup import flat_layers, places
@@ -86,7 +86,7 @@ def learn_streamed(
             allowed=np.stack([~good, good]) if label.kind == "favorable" else None,
         )  # fmt: skip
         label = replace(label, tree=law)
-    label = with_parity(label, lines, of_rows, groups, joint, model.fairness)
+    label = of_groups(label, lines, of_rows, groups, joint, model.fairness)
     work = Learned(table, lines, trees, label, of_rows, columns, groups, levels, joint.sum(0))
     return work, joint / joint.sum()
 

@@ -24,8 +24,10 @@ PATIENCE = 25
 HELD_BACK = 5
 LEARNING_RATE = 0.15
 MIN_LEAF = 20
-#: Boosting of varied trees: random cuts of some of the columns, in smaller and more steps.
+#: Boosting of varied trees: random cuts of some of the columns, in smaller and more steps. A tree of one column would
+#: know no pair, so each is given two at least, however few there are.
 VARIED = {"extra_trees": True, "feature_fraction": 0.3, "learning_rate": 0.1}
+PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def learn_scores(
     }
     if varied:
         settings |= {**VARIED, "feature_fraction_seed": seed, "extra_seed": seed}
+        settings["feature_fraction"] = min(max(VARIED["feature_fraction"], PAIR / max(len(lines), 1)), 1.0)
     if len(seen) > 2:
         settings["num_class"] = len(seen)
     back = np.arange(len(coded)) % HELD_BACK == HELD_BACK - 1
