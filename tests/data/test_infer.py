@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -334,3 +335,30 @@ def test_real_census_table(shared_data: Path) -> None:
         "workclass", "occupation", "native-country"]  # fmt: skip
     assert table.schema["native-country"].missing_marker == "?"
     assert table.favorable().mean() == pytest.approx(0.2408, abs=1e-4)
+
+
+@pytest.mark.parametrize("by", ["csv", "parquet", "pandas"])
+def test_row_labels_that_pandas_writes_are_no_column_of_people(by: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"sex": ["F", "M"] * 40, "good": ["yes", "no", "no", "yes"] * 20}).sample(
+        60, random_state=0
+    )
+    data: Any = tmp_path / f"people.{by}"
+    if by == "parquet":
+        frame.to_parquet(data)
+    else:
+        frame.to_csv(tmp_path / "people.csv")
+    data = pd.read_csv(tmp_path / "people.csv") if by == "pandas" else data
+    table = Table(data, target="good", favorable="yes", sensitive="sex")
+    (name,) = table.schema.identifiers
+    assert any(repr(name) in note and "row labels" in note for note in table.schema.notes)
+    assert table.schema.features == ("sex",)
+
+
+def test_a_column_called_like_row_labels_that_repeats_itself_is_learned() -> None:
+    frame = pd.DataFrame(
+        {"Unnamed: 0": [5, 6, 7, 8] * 20, "sex": ["F", "M"] * 40, "good": ["yes", "no", "no", "yes"] * 20}
+    )
+    assert not Table(frame, target="good", favorable="yes", sensitive="sex").schema.identifiers
+    kept = Table(frame.assign(**{"Unnamed: 0": range(3, 163, 2)}), target="good", favorable="yes", sensitive="sex",
+                 kinds={"Unnamed: 0": "integer"})  # fmt: skip
+    assert kept.schema["Unnamed: 0"].kind == "integer"

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from fairsynth.data.number_text import NumberText
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.errors import DataError, SchemaError
 
@@ -286,7 +287,10 @@ def _read_floats(values: pl.Series, column: Column) -> tuple[pl.Series, list[str
     elif dtype == pl.String or isinstance(dtype, pl.Enum):
         texts = values.cast(pl.String).str.strip_chars()
         texts = texts.set(texts.is_in(["", *NA_TOKENS]).fill_null(False), None)
+        way = NumberText.of(column.format)
+        # In another file some may be written plainly.
         numbers = texts.cast(pl.Float64, strict=False)
+        numbers = numbers if way is None else way.read(texts).cast(pl.Float64).fill_null(numbers)
         _refuse_unread(texts, numbers, column)
     else:
         raise _wrong_dtype(values, column)
@@ -462,6 +466,9 @@ def _write_moments(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
 
 
 def _write_numbers(values: pl.Series, column: Column) -> pl.Series:
+    way = NumberText.of(column.format)
+    if way is not None:
+        return way.write(values)
     if column.format != "fixed" or not column.decimals:
         return values.cast(pl.String)
     whole = values.cast(pl.Decimal(38, column.decimals))

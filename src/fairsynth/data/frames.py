@@ -20,6 +20,9 @@ from fairsynth.data.canonical import from_canonical, level_texts, level_values
 from fairsynth.data.schema import Column, FrameKind, Schema
 from fairsynth.errors import DataError, MissingDependencyError, SchemaError
 
+#: What a column of row labels is called that pandas wrote to a file: read again from CSV, and from Parquet.
+ROW_LABELS = ("Unnamed: 0", "__index_level_0__")
+
 
 @dataclass(frozen=True)
 class RawFrame:
@@ -120,10 +123,13 @@ def refuse_duplicates(names: list[Any], where: str = "the table") -> None:
     """
     odd = [name for name in names if not isinstance(name, str) or not name]
     if odd:
+        remedy = (
+            "give it one, or remove it"
+            if odd[0] == ""
+            else "for example through df.columns = df.columns.astype(str)"
+        )
         raise DataError(
-            f"{where} has a column named {odd[0]!r}; every column needs a name that is text, for example "
-            f"through "
-            "frame.columns = frame.columns.astype(str)."
+            f"{where} has a column named {odd[0]!r}; every column needs a name that is text: {remedy}."
         )
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if twice:

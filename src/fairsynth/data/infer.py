@@ -24,7 +24,7 @@ from fairsynth.data.canonical import (
     mask_missing,
     to_canonical,
 )
-from fairsynth.data.frames import RawFrame
+from fairsynth.data.frames import ROW_LABELS, RawFrame
 from fairsynth.data.measure import (
     MAX_DECIMALS,
     decimals_of,
@@ -33,6 +33,7 @@ from fairsynth.data.measure import (
     private_range,
     unit_of,
 )
+from fairsynth.data.number_text import NumberText, written_numbers
 from fairsynth.data.schema import KINDS, MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.errors import DataError, SchemaError
 
@@ -74,7 +75,8 @@ def infer_schema(
     - text that is ISO 8601 throughout is ``datetime`` and written back in the same format;
     - text is ``categorical``, unless it is all numbers but for a declared marker of missing;
     - 50 or more texts that are all distinct, or integers that are a permutation of consecutive
-      numbers, are an ``identifier``.
+      numbers, are an ``identifier``; so are the row labels that pandas writes into files, if all are distinct;
+    - texts such as ``$1,234.50`` or ``12,5 %``, more than 20 different ones and all written alike, are numbers.
 
     Parameters
     ----------
@@ -271,6 +273,12 @@ class _Inference:
             raise DataError(f"column {self.name!r} holds no value at all, only missing; drop it.")
         check_finite(values)
         values, marker = self._typed(values, marker)
+        if self._holds_row_labels(values):
+            self.notes.append(
+                f"Column {self.name!r} holds the row labels of a frame that was written to a file, and is never "
+                "learned. If it means something, give it another name."
+            )
+            return self._column(original, kind="identifier", missing_marker=None)
         if self._looks_like_identifier(values):
             self._refuse_role_of_identifier("looks like one: no two rows share a value")
             self.notes.append(
@@ -324,6 +332,11 @@ class _Inference:
             numbers, token = parse_numbers(values, tokens=NA_TOKENS if self.raw.untyped else ())
             if numbers is not None and not (wanted == "categorical" and token):
                 return self._numbers_of_text(values, numbers, marker, token)
+        if self._may_be_written(values):
+            texts, token = mask_missing(values.str.strip_chars(), NA_TOKENS if self.raw.untyped else ())
+            written = written_numbers(texts)
+            if written is not None:
+                return self._numbers_as_written(values, *written, marker, token)
         if self.has_role or wanted not in (None, "datetime"):
             return values, marker
         moments, form = parse_datetimes(values)
@@ -336,6 +349,30 @@ class _Inference:
             return values, marker
         self.format = form
         return moments, marker
+
+    def _may_be_written(self, values: pl.Series) -> bool:
+        """Whether texts are to be read as numbers if they look like them: ``5%`` and ``10%`` alone are levels."""
+        wanted = self.hint.get("kind")
+        if wanted is not None or "edges" in self.hint:
+            return wanted in (None, "numeric", *NUMERIC_KINDS)
+        if self.is_target and self.said.favorable:
+            return False
+        return not _few(values, MAX_NUMERIC_LEVELS)
+
+    def _numbers_as_written(
+        self, values: pl.Series, numbers: pl.Series, way: NumberText, marker: str | None, token: str | None
+    ) -> tuple[pl.Series, str | None]:
+        example = values.filter(numbers.is_not_null())[0]
+        self.notes.append(
+            f"Column {self.name!r} holds numbers written as {example!r}: they are read as numbers "
+            f"({numbers.drop_nulls()[0]!r}) and written back so. If they are none, say "
+            f"kinds={{{self.name!r}: 'categorical'}}."
+        )
+        if token is not None:
+            self.notes.append(f"Column {self.name!r} is numeric, and {token!r} in it is read as missing.")
+        self.format = way.pattern
+        blank = marker is not None and marker.strip() == ""
+        return numbers, token if marker is None or blank else marker
 
     def _numbers_of_text(
         self, values: pl.Series, numbers: pl.Series, marker: str | None, token: str | None
@@ -358,6 +395,11 @@ class _Inference:
         return numbers, marker
 
     # Which kind
+
+    def _holds_row_labels(self, values: pl.Series) -> bool:
+        if self.name not in ROW_LABELS or "kind" in self.hint or self.has_role:
+            return False
+        return not values.null_count() and values.n_unique() == len(values)
 
     def _looks_like_identifier(self, values: pl.Series) -> bool:
         if "kind" in self.hint or len(values) < MIN_IDENTIFIER_ROWS or values.null_count():

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fairsynth.data.frames import RawFrame, file_schema, from_native, refuse_duplicates
+from fairsynth.data.frames import ROW_LABELS, RawFrame, file_schema, from_native, refuse_duplicates
 from fairsynth.data.schema import Column, Schema
 from fairsynth.errors import DataError, MissingDependencyError, SettingsError
 
@@ -125,7 +125,10 @@ def _read_text(path: Path) -> RawFrame:
             ) from None
         except StopIteration:
             raise DataError("the file has no header.") from None
-    refuse_duplicates(header, "the header")
+    # A frame of pandas writes its index first, without a name, and reads it again under this one.
+    unnamed = header[0] == "" and ROW_LABELS[0] not in header
+    named = [ROW_LABELS[0], *header[1:]] if unnamed else header
+    refuse_duplicates(named, "the header")
     convert = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in header}, null_values=[""], strings_can_be_null=True
     )
@@ -141,7 +144,7 @@ def _read_text(path: Path) -> RawFrame:
                 parse_options=parse,
                 convert_options=convert,
             )
-    frame = pl.from_arrow(table)
+    frame = pl.from_arrow(table.rename_columns(named))
     assert isinstance(frame, pl.DataFrame)
     return RawFrame(frame, "polars", dict.fromkeys(frame.columns, "String"), untyped=True)
 

@@ -73,8 +73,8 @@ class Column(BaseModel):
     tz : str or None
         Datetime columns: time zone of the frame that came in. Canonical values are in UTC.
     format : str or None
-        Columns that came as text but are not: a ``strftime`` format, or ``"plain"`` or ``"fixed"`` (always
-        `decimals` places) for numbers.
+        Columns that came as text but are not: a ``strftime`` format; for numbers ``"plain"``, ``"fixed"`` (always
+        `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`).
     description : str or None
         What the column means, in words.
     """

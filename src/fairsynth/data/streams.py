@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from fairsynth.data.canonical import mask_missing, to_canonical
 from fairsynth.data.frames import from_native, refuse_duplicates, series_of_arrow
+from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import MAX_NUMERIC_LEVELS, MIN_IDENTIFIER_ROWS, infer_schema
 from fairsynth.data.measure import EXTREME_ROWS
 from fairsynth.data.schema import Column, Schema
@@ -157,6 +158,7 @@ class StreamedTable:
                 )
         order = np.random.default_rng([seed, 3]).permutation(len(frames[0]))
         frame, self.repairs = _canonical(from_native(frames[0][order]), self.schema, strict=False)
+        self.schema = with_notes(self.schema, schema, frame)
         self.sample = Table._of(frame, self.schema, self.repairs)
         self.level_counts = survey.level_counts(self.schema)
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from fairsynth.data.canonical import DATETIME, canonical_dtype, level_text, to_canonical
 from fairsynth.data.frames import RawFrame, from_native, to_native
+from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import infer_schema
 from fairsynth.data.io import read_any
 from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
@@ -131,6 +132,7 @@ class Table:
             kinds=kinds,
         )
         self.frame, self.repairs = _canonical(raw, self.schema, strict=True)
+        self.schema = with_notes(self.schema, schema, self.frame)
 
     @classmethod
     def _of(cls, frame: pl.DataFrame, schema: Schema, repairs: list[str] | None = None) -> Table:
