@@ -82,6 +82,11 @@ def test_round_trip(model: Path) -> None:
         assert found.tensors[name].flags.writeable
 
 
+def test_what_is_no_path_is_told_to_be_saved_first() -> None:
+    with pytest.raises(BundleError, match=r"this is dict; save it first"):
+        bundle.read({})  # type: ignore[arg-type]
+
+
 def test_same_content_gives_the_same_bytes(tmp_path: Path, model: Path) -> None:
     again = tmp_path / "again.fairsynth"
     reversed_documents = dict(reversed(DOCUMENTS.items()))

@@ -308,6 +308,23 @@ def test_categories_that_are_identifiers_or_numbers_come_back(library: str) -> N
     assert (fresh.to_pylist() if library == "pyarrow" else list(fresh)) == ["id-1", "id-2"]
 
 
+def test_objects_of_moments_come_back_and_those_with_a_zone_are_refused() -> None:
+    held = [dt.datetime(2020, 1, 1, 8) + dt.timedelta(days=k) for k in range(ROWS)]
+    held[3] = None  # type: ignore[call-overload]
+    frame = pd.DataFrame({"seen": pd.Series(held, dtype=object), "n": range(10, 10 + 3 * ROWS, 3)})
+    table = Table(frame)
+    assert table.schema["seen"].kind == "datetime"
+    assert table.native()["seen"].tolist() == held
+    aware = [moment.replace(tzinfo=dt.UTC) if moment else moment for moment in held]
+    with pytest.raises(DataError, match=r"'seen'.*time zone.*to_datetime"):
+        Table(frame.assign(seen=pd.Series(aware, dtype=object)))
+
+
+def test_integers_of_python_beyond_64_bits_are_named() -> None:
+    with pytest.raises(DataError, match="'much' holds integers beyond 64 bits"):
+        Table(pd.DataFrame({"much": [10**25 + k for k in range(ROWS)]}))
+
+
 def test_objects_of_dates_decimals_and_intervals_come_back() -> None:
     frame = people(
         day=[dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(ROWS)],

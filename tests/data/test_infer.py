@@ -362,3 +362,10 @@ def test_a_column_called_like_row_labels_that_repeats_itself_is_learned() -> Non
     kept = Table(frame.assign(**{"Unnamed: 0": range(3, 163, 2)}), target="good", favorable="yes", sensitive="sex",
                  kinds={"Unnamed: 0": "integer"})  # fmt: skip
     assert kept.schema["Unnamed: 0"].kind == "integer"
+
+
+@pytest.mark.parametrize(("edges", "said"), [([200], "values below 200"), ([5], "values from 5"),
+                                             ([5, 90], "values from 5 and below 90")])  # fmt: skip
+def test_edges_that_cut_nobody_off_are_said_as_they_are(edges: list[float], said: str) -> None:
+    with pytest.raises(DataError, match=f"one group only, that of {said}:"):
+        Table(rows(), target="paid", favorable="yes", sensitive={"age": edges})

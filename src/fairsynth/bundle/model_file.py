@@ -163,6 +163,11 @@ def read(path: str | os.PathLike[str]) -> Bundle:
         If the file is absent, truncated, altered, foreign, hostile, or of a newer format. The
         message names the file, what is wrong with it, and what to do.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise BundleError(
+            f"a model is read from its file, and this is {type(path).__name__}; save it first: "
+            "model.save('model.fairsynth')."
+        )
     name = str(path)
     data = load(path, name)
     infos = directory(data, name)

@@ -82,7 +82,7 @@ def fit(
             "--require",
             metavar="BOUND",
             help="What models trained on the rows have to keep to, such as 'dpr>=0.95' or 'eor[sex]>=0.8'; may be "
-            "given again. Tried on people held out, and met at the least cost.",
+            "given again. Tried on people held out, and met at the least cost; the exit status is 3 if it cannot be.",
         ),
     ] = None,
     confidence: Annotated[
@@ -220,9 +220,9 @@ def _meet(
     note(f"Wrote {output}: {method.__name__} learned from {len(table):,} rows in {took:.0f} s.")
     for remark in table.schema.notes:
         note(f"Note: {remark}")
-    note(f"The requirement is {promise}")
+    note(f"The requirement is {promise}", always=not promise.met)
     if not promise.met:
-        note("No setting meets it: this one comes nearest.")
+        note("No setting meets it: this one comes nearest.", always=True)
         raise typer.Exit(3)
 
 

@@ -52,8 +52,8 @@ def sample(
         typer.Option(
             "--sensitive-mix",
             metavar="MIX",
-            help="Groups as they were seen (“empirical”), in equal numbers (“uniform”), or with given "
-            'shares: \'{"Female": 0.5, "Male": 0.5}\'.',
+            help="Groups as they were seen (“empirical”), in equal numbers (“uniform”), or with given shares: "
+            "Female=0.5,Male=0.5, or the same as JSON.",
         ),
     ] = "empirical",
     target_mix: Annotated[
@@ -262,13 +262,17 @@ def _mix(text: str) -> Mix:
     try:
         shares = json.loads(text)
     except json.JSONDecodeError:
-        shares = None
+        parts = list(_SHARE.finditer(text))
+        whole = bool(parts) and parts[-1].end() == len(text) and not text.endswith(",")
+        shares = {part.group(1): _number(part.group(2)) for part in parts} if whole else None
+        if shares is not None and len(shares) < len(parts):
+            raise SettingsError(f"--sensitive-mix {text!r} names a group twice; give it once.") from None
     if not isinstance(shares, dict) or not all(
         isinstance(share, int | float) and not isinstance(share, bool) for share in shares.values()
     ):
         raise SettingsError(
-            f"--sensitive-mix {text!r} is neither empirical, uniform, nor shares by group as JSON, such as "
-            '\'{"Female": 0.5, "Male": 0.5}\'.'
+            f"--sensitive-mix {text!r} is neither empirical, uniform, nor shares by group, such as "
+            'Female=0.5,Male=0.5 or \'{"Female": 0.5, "Male": 0.5}\'.'
         )
     return {group: float(share) for group, share in shares.items()}
 

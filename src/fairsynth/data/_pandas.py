@@ -63,6 +63,7 @@ _OBJECTS = {
     "floating": "float",
     "mixed-integer-float": "float",
     "date": "date",
+    "datetime": "datetime",
     "decimal": "decimal",
     "empty": "str",
 }
@@ -75,6 +76,11 @@ def _dtype_text(name: str, values: pd.Series) -> str:
         held = pd.api.types.infer_dtype(values, skipna=True)
         if held not in _OBJECTS:
             raise _mixed(name, values)
+        if held == "datetime" and any(one.tzinfo is not None for one in values.dropna()):
+            raise DataError(
+                f"column {name!r} holds objects with a time zone; make it a column of moments: "
+                f"df[{name!r}] = pd.to_datetime(df[{name!r}], utc=True)."
+            )
         missing = values[values.isna()]
         null = "None" if not len(missing) or missing.iloc[0] is None else None
         null = null or ("NA" if missing.iloc[0] is pd.NA else "nan")
@@ -132,6 +138,10 @@ def _series_of(name: str, values: pd.Series) -> pl.Series:
         return pl.Series(name, values.astype("float64").to_numpy()).fill_nan(None)
     try:
         return series_of_arrow(name, pa.array(values, from_pandas=True))
+    except OverflowError:
+        raise DataError(
+            f"column {name!r} holds integers beyond 64 bits; convert it to float, or to text if it is an identifier."
+        ) from None
     except pa.ArrowException as error:
         raise DataError(f"column {name!r} cannot be read: {error}") from error
 
@@ -143,7 +153,8 @@ def value_type_of(text: str) -> pl.DataType:
     if text.startswith("object<"):
         held = text[7:].partition(",")[0]
         names: dict[str, pl.DataType] = {"bool": pl.Boolean(), "int": pl.Int64(), "float": pl.Float64(),
-                                         "date": pl.Date(), "decimal": pl.Decimal(38, 6)}  # fmt: skip
+                                         "date": pl.Date(), "datetime": pl.Datetime("us"),
+                                         "decimal": pl.Decimal(38, 6)}  # fmt: skip
         return names.get(held, pl.String())
     if text.startswith(("string<", "interval[")):
         return pl.String()
@@ -170,7 +181,11 @@ def to_pandas_column(values: pl.Series, column: Column) -> pd.Series:
         shared = np.array([*column.levels, null], dtype=object)
         positions = values.to_physical().cast(pl.Int64).fill_null(len(column.levels)).to_numpy()
         return pd.Series(shared[positions], name=column.name, dtype=object)
-    return pd.Series(_values_of(from_canonical(values, column, value_type), text), name=column.name)
+    # Of objects pandas would make a column of moments again, if it were let.
+    dtype = object if text.startswith("object<") else None
+    return pd.Series(
+        _values_of(from_canonical(values, column, value_type), text), name=column.name, dtype=dtype
+    )
 
 
 def _null_of(text: str) -> Any:

@@ -513,19 +513,24 @@ class _Inference:
             constant = bool((groups == groups[0]).all())
         if not constant:
             return
-        only = level_text(present[0])
+        only = repr(level_text(present[0]))
+        if column.edges is not None and self.is_sensitive:
+            own = int(groups[0])
+            after = [f"from {column.edges[own - 1]:g}"] if own else []
+            before = [f"below {column.edges[own]:g}"] if own < len(column.edges) else []
+            only = "values " + " and ".join([*after, *before])
         if self.is_target:
-            raise DataError(f"target {self.name!r} has one value only, {only!r}: there is nothing to learn.")
+            raise DataError(f"target {self.name!r} has one value only, {only}: there is nothing to learn.")
         if self.is_sensitive and not values.null_count():
             raise DataError(
-                f"sensitive column {self.name!r} has one group only, that of {only!r}: every measure of "
+                f"sensitive column {self.name!r} has one group only, that of {only}: every measure of "
                 f"fairness would "
                 "be perfect and mean nothing. Choose another column"
                 + (", or other edges." if column.edges is not None else ".")
             )
         if not values.null_count():
             self.notes.append(
-                f"Column {self.name!r} is constant, {only!r} in every row, and will be generated so."
+                f"Column {self.name!r} is constant, {only} in every row, and will be generated so."
             )
 
 

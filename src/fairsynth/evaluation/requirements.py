@@ -78,7 +78,7 @@ class Requirement:
         SettingsError
             If it is not of that form.
         """
-        found = _WRITTEN.fullmatch(text)
+        found = _WRITTEN.fullmatch(text) if isinstance(text, str) else None
         if found is None or found[1].lower() not in METRICS:
             raise SettingsError(
                 f"{text!r} is no requirement; write METRIC>=BOUND or METRIC[COLUMN]>=BOUND, such as 'dpr>=0.95' or "
@@ -233,7 +233,7 @@ def meet(
     DataError
         If the table cannot be learned from, or has no favorable value.
     """
-    texts = (require,) if isinstance(require, str) else tuple(require)
+    texts = tuple(require) if isinstance(require, Sequence) and not isinstance(require, str) else (require,)
     if not texts:
         raise SettingsError("require is empty; ask for a bound, such as 'dpr>=0.95'.")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
