@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 
+from fairsynth.data.catalog import load_dataset
 from fairsynth.data.streams import StreamedTable
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
+from fairsynth.generators import audit, audited_trees, tree_label
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
+from fairsynth.generators.evening import Evening, Fold, plan
 from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.group_rates import BACKING, scores_of_groups
 from fairsynth.generators.tree_label import MAX_LABELS
@@ -124,3 +128,38 @@ def test_a_file_read_in_parts_says_the_same_of_groups(tmp_path: Path) -> None:
     )
     model = AuditedTrees(seed=0, fairness=Fairness(strength=0.0)).fit(stream)
     assert np.abs(favored(model.sample_table(40_000, seed=1)) - favored(real)).max() < 0.05
+
+
+def test_rates_are_those_of_drawn_people_not_of_real_ones() -> None:
+    """Of 138 applicants trees draw what is between them and others, and the law of the label alone would say .76."""
+    real, _ = load_dataset("loanapp")
+    rows = AuditedTrees(seed=0, fairness=Fairness(strength=0.0)).fit(real).sample_table(40_000, seed=1)
+    found = {
+        str(name): (
+            real.favorable()[real.groups().codes == k].mean(),
+            rows.favorable()[rows.groups().codes == k].mean(),
+        )
+        for k, name in enumerate(real.groups().names)
+    }
+    assert found["black"][0] == pytest.approx(0.674, abs=1e-3)
+    assert found["black"][1] == pytest.approx(0.674, abs=0.03)
+    assert found["white"][1] == pytest.approx(found["white"][0], abs=0.01)
+
+
+def test_a_threshold_is_planned_where_the_drawn_law_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a group's scores have beyond those of real people is in the plan as well as in the law."""
+    real, kept = together(1_500, 0), []
+
+    def planned(folds: list[Fold], *rest: Any, **more: Any) -> Evening:
+        kept.append(np.mean([fold.group_scores for fold in folds], axis=0))
+        return plan(folds, *rest, **more)
+
+    monkeypatch.setattr(audited_trees, "plan", planned)
+    monkeypatch.setattr(audit, "ROUNDS", 1)
+    model = AuditedTrees(seed=0, fairness=Fairness("equalized_odds"))
+    model.fit(real)
+    more = np.zeros((12, 1))
+    more[3] = 0.5
+    monkeypatch.setattr(tree_label, "scores_of_groups", lambda *given: scores_of_groups(*given) + more)
+    model.fit(real)
+    assert kept[1] - kept[0] == pytest.approx(more, abs=1e-9)

@@ -302,12 +302,17 @@ class AuditedTrees(FairTrees):
             labels, n_labels, favored = actual.astype(np.int64), 2, np.array([False, True])
         bins, groups = [lines.bins[k] for k in parents], learned.groups[rows]
 
+        # Drawn people are not quite the real ones: that part of what a group's scores lack moves its threshold with it.
+        cells = joint_counts(labels, groups, n_labels, n_groups)
+        beyond = label.group_scores - scores_of_groups(label.scores.scores(known, len(rows)), groups, cells)
+
         def learned_without(part: int) -> Fold:
             other = np.arange(len(rows)) % FOLDS == part
             asked, own = [line[~other] for line in known], groups[~other]
             law = learn_mixed(asked, bins, labels[~other], n_labels, seed=self.seed)
             cells = joint_counts(labels[~other], own, n_labels, n_groups)
-            return Fold(law, np.flatnonzero(other), scores_of_groups(law.scores(asked, len(own)), own, cells))
+            added = scores_of_groups(law.scores(asked, len(own)), own, cells)
+            return Fold(law, np.flatnonzero(other), added + beyond)
 
         return plan(
             side_by_side(learned_without, range(FOLDS), 2),

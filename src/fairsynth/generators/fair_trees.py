@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,7 +40,7 @@ from fairsynth.generators.group_law import joint_counts
 from fairsynth.generators.layout import Groups, Layout, group_tensors, read_groups, read_names, refuse_besides
 from fairsynth.generators.requests import Request
 from fairsynth.generators.settings import check_settings
-from fairsynth.generators.tree_label import TreeLabel, learn_label, read_label
+from fairsynth.generators.tree_label import TreeLabel, learn_label, of_groups, read_label
 from fairsynth.generators.tree_rows import (
     ColumnTree,
     Lines,
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from fairsynth.data.streams import StreamedTable
 
 STAGE = "fit trees"
+#: Rows drawn to tell how often labels come, at least.
+LEAST_DRAWN = 20_000
 #: Up to so many rows columns are learned one by one.
 FEW_ROWS = 5_000
 
@@ -211,7 +213,7 @@ class FairTrees(Generator):
         labels = columns[layout.target]
         with one_blas_thread():
             trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
-            joint = joint_counts(labels, groups, layout.n_labels, len(levels)) / len(table)
+            joint = joint_counts(labels, groups, layout.n_labels, len(levels))
             learned = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
             self._settle(learned, joint, progress)
 
@@ -223,21 +225,21 @@ class FairTrees(Generator):
             self._settle(*learn_streamed(self, stream, progress), progress)
 
     def _settle(self, work: Learned, joint: np.ndarray, progress: Progress | None) -> None:
-        """Move the label, and keep what was learned; `joint` is the real P(y, s)."""
-        lines, label, layout = work.lines, work.label, work.lines.layout
+        """Move the label, and keep what was learned; `joint` counts real rows by label and group."""
+        lines, layout = work.lines, work.lines.layout
+        known, groups = self._drawn_columns(work)
+        label = of_groups(work.label, lines, known, groups, joint, self.fairness)
+        work = replace(work, label=label)
         if self._calibrated(label):
             label = self._made_fair(work, progress)
         if progress is not None:
             total = self._steps(lines)
             progress(Step(STAGE, total, total))
-        # Of the first rows alone, a file in the order of its groups would tell nothing of the last ones.
-        some = np.random.default_rng([self.seed, 23]).permutation(len(work.groups))[:PROBE_ROWS]
+        law = joint / joint.sum()
         if label.scores is not None and label.tree is None:
-            joint = _expected(
-                label, lines, [line[some] for line in work.of_rows], work.groups[some], work.counts
-            )
+            law = _expected(label, lines, known, groups, work.counts)
         self.lines_, self.trees_, self.label_ = lines, work.trees, label
-        self.groups_ = Groups(work.levels.astype(np.int64), joint)
+        self.groups_ = Groups(work.levels.astype(np.int64), law)
         names = tuple(
             " × ".join(layout.level_names(a)[level] for a, level in enumerate(row))
             for row in work.levels.tolist()
@@ -245,6 +247,26 @@ class FairTrees(Generator):
         self.group_names_ = names
         self.rare_groups_ = tuple(name for name, count in zip(names, work.counts, strict=True) if count < 30)
         self._name()
+
+    def _drawn_columns(self, work: Learned) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return lines of rows without labels, as the trees draw them, and the joint group of each.
+
+        What trees draw of a small group is nearer to others than its people are. So how often labels come is told by
+        drawn rows.
+        """
+        rng, shares = np.random.default_rng([self.seed, 23]), work.counts / work.counts.sum()
+        n = int(np.clip(len(work.groups), LEAST_DRAWN, PROBE_ROWS))
+        # As frequent as they are, and the rarest once.
+        often = np.searchsorted(np.cumsum(shares), (np.arange(n) + 0.5) / n)
+        groups = np.concatenate([np.arange(len(shares)), np.minimum(often, len(shares) - 1)])
+        drawn = draw_rows(
+            work.lines,
+            work.trees,
+            work.levels[groups],
+            rng,
+            lambda _, part, __: np.zeros(part.stop - part.start, dtype=np.int64),
+        )
+        return work.lines.of_states(drawn.T), groups
 
     def _name(self) -> None:
         self.shifts_, self.label_law_ = self.label_.shifts, self.groups_.table
@@ -445,7 +467,7 @@ def rows_of_groups(
 def _expected(
     label: TreeLabel, lines: Lines, of_rows: list[np.ndarray], groups: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Return P(y, s) of drawn rows, as far as their columns are those of real ones ``(labels, groups)``."""
+    """Return P(y, s) of drawn rows ``(labels, groups)``."""
     shares = label.shares(of_rows, groups, lines.before(lines.layout.target))
     given = np.stack([np.bincount(groups, weights=line, minlength=len(counts)) for line in shares.T])
     given = (given + shares.mean(0)[:, None]) / (np.bincount(groups, minlength=len(counts)) + 1.0)

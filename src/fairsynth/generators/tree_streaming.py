@@ -20,7 +20,7 @@ from fairsynth.data.level_states import LevelStates, levels_by_frequency
 from fairsynth.data.streams import Batch, StreamedTable
 from fairsynth.errors import DataError
 from fairsynth.generators.layout import Layout
-from fairsynth.generators.tree_label import TreeLabel, of_groups
+from fairsynth.generators.tree_label import TreeLabel
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_lines, recounted
 from fairsynth.progress import Progress, Step
 from fairsynth.trees.lookup import flat_layers, places
@@ -53,7 +53,7 @@ def learn_streamed(
         A group that the sample lacks is met all the same: its columns come from the leaves that its rows were counted
         into, and its label by the law of all, since it has too few people for an audit.
     joint : np.ndarray
-        P(y, s) of all rows ``(labels, groups)``.
+        All rows by label and group ``(labels, groups)``.
     """
     from fairsynth.generators.fair_trees import Learned
 
@@ -86,9 +86,8 @@ def learn_streamed(
             allowed=np.stack([~good, good]) if label.kind == "favorable" else None,
         )  # fmt: skip
         label = replace(label, tree=law)
-    label = of_groups(label, lines, of_rows, groups, joint, model.fairness)
     work = Learned(table, lines, trees, label, of_rows, columns, groups, levels, joint.sum(0))
-    return work, joint / joint.sum()
+    return work, joint
 
 
 def _with_all_levels(encoder: TableEncoder, stream: StreamedTable) -> TableEncoder:
