@@ -336,7 +336,7 @@ class _Inference:
             texts, token = mask_missing(values.str.strip_chars(), NA_TOKENS if self.raw.untyped else ())
             written = written_numbers(texts)
             if written is not None:
-                return self._numbers_as_written(values, *written, marker, token)
+                return self._numbers_as_written(*written, marker, token)
         if self.has_role or wanted not in (None, "datetime"):
             return values, marker
         moments, form = parse_datetimes(values)
@@ -360,13 +360,12 @@ class _Inference:
         return not _few(values, MAX_NUMERIC_LEVELS)
 
     def _numbers_as_written(
-        self, values: pl.Series, numbers: pl.Series, way: NumberText, marker: str | None, token: str | None
+        self, numbers: pl.Series, way: NumberText, marker: str | None, token: str | None
     ) -> tuple[pl.Series, str | None]:
-        example = values.filter(numbers.is_not_null())[0]
+        # The pattern and no example: notes leave with the model.
         self.notes.append(
-            f"Column {self.name!r} holds numbers written as {example!r}: they are read as numbers "
-            f"({numbers.drop_nulls()[0]!r}) and written back so. If they are none, say "
-            f"kinds={{{self.name!r}: 'categorical'}}."
+            f"Column {self.name!r} holds numbers written as {way.pattern!r}: they are read as numbers and written back "
+            f"so. If they are none, say kinds={{{self.name!r}: 'categorical'}}."
         )
         if token is not None:
             self.notes.append(f"Column {self.name!r} is numeric, and {token!r} in it is read as missing.")

@@ -336,9 +336,11 @@ class _Court:
                 elif rows.any():
                     out.append(name)
             if len(enough) < 2:
+                kind = {"dpr": "people", "eor": "people with the favorable label and as many without"}
+                whom = kind.get(one.metric, "people with the favorable label")
                 raise SettingsError(
                     f"{one}: of {len(self.people):,} people held out, fewer than two groups of {own.attribute} have "
-                    f"the {SMALL_GROUP} that it takes to judge them; ask for another column, or bring more rows."
+                    f"the {SMALL_GROUP} {whom} that it takes to judge them; ask for another column, or bring more rows."
                 )
             self.judged[str(one)] = enough
         self.left_out = tuple(dict.fromkeys(out))
