@@ -48,7 +48,7 @@ def test_what_is_written_is_read_again(way: NumberText, cents: list[int]) -> Non
         (["12,5", "7", "1,25"], "#.##0,##", [12.5, 7, 1.25]),
         (["40%", "5%"], "#,##0%", [40, 5]),
         (["1,234", "2,345"], "#,##0", [1234, 2345]),
-        (["0,123", "0,456"], "#.##0,000", [0.123, 0.456]),
+        (["0,123", "0,456"], "###0,000", [0.123, 0.456]),
         (["1234,5", "12,25"], "###0,##", [1234.5, 12.25]),
         (["1'200.5", "30"], "#'##0.##", [1200.5, 30]),
     ],
@@ -63,7 +63,8 @@ def test_how_numbers_are_written_is_found(texts: list[str], pattern: str, number
 @pytest.mark.parametrize(
     "texts",
     [["A12", "A13"], ["1234", "5.5"], ["007%", "012%"], ["1,23,456"], ["€5", "$5"], ["$-5", "$3"], ["1,2 ", "x"],
-     ["10.0.0.1", "10.0.0.2"], ["2021/05", "2021/06"], ["5 to 9", "10 to 19"], [None, None]],
+     ["10.0.0.1", "10.0.0.2"], ["2021/05", "2021/06"], ["5 to 9", "10 to 19"], [None, None],
+     ["552 100 554", "123 456 789"], ["552.100.554", "123.456.789"]],
 )  # fmt: skip
 def test_what_only_looks_like_numbers_stays_text(texts: list[str]) -> None:
     assert written_numbers(pl.Series(texts, dtype=pl.String)) is None

@@ -148,7 +148,11 @@ def written_numbers(texts: pl.Series) -> tuple[pl.Series, NumberText] | None:
         return None
     if not present.cast(pl.Float64, strict=False).null_count():
         return None
+    # ``552 100 554`` in every row is the number of a person or a firm, as long as all others.
+    coded = not before[0] and not after[0] and present.str.len_chars().n_unique() == 1
     for thousands, decimal in _WAYS:
+        if coded and thousands not in ("", ","):
+            continue
         for some in (first, present):
             way = NumberText(before[0], thousands, decimal, after[0], _places(some, decimal, after[0]))
             numbers = way.read(some)

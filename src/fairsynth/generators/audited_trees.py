@@ -12,7 +12,8 @@ The rows are those of `FairTrees`. What is its own, all of it ours:
   planned on people whom the law of the label was not learned from;
 * labels are allotted among rows that are alike, so that chance moves neither a group's rate nor that of other people
   who have something in common;
-* on small tables the law of the label is a mixture of boosted trees and a logistic regression, by held-back people.
+* on small tables the law of the label is a mixture of boosted trees and a logistic regression, by held-back people;
+* every joint group has scores of its own, so that its labels are as frequent in drawn rows as they are (`group_rates`).
 
 The aim is that someone who knows nothing of fairness trains a plain model on the rows and decides as fairly as a
 threshold for each group would (Hardt, Price and Srebro, 2016), which needs the group at decision time and real rows.

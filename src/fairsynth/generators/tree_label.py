@@ -346,10 +346,13 @@ def of_groups(
     ----------
     label : TreeLabel
         As learned, of any groups.
-    lines, of_rows, groups
+    lines : Lines
         As of `learn_label`.
+    of_rows, groups
+        Lines of rows and the joint group of each: of those learned from, or better of drawn ones, among whom labels are
+        to be as frequent.
     joint : np.ndarray
-        Rows of each label in each group ``(labels, groups)``, perhaps of many more rows than `of_rows` holds.
+        Real rows of each label in each group ``(labels, groups)``, perhaps of many more than `of_rows` holds.
     fairness : Fairness
         What is asked for.
     """
