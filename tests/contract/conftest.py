@@ -86,8 +86,8 @@ _drawn: dict[tuple[str, str], Any] = {}
 _refits: dict[str, Refit] = {}
 #: One generator of each kind.
 KINDS = ("fairvae", "fade", "fairgan", "prefair", "audited-trees")
-#: Shapes that are a matter of the base class: the others are asked of them by `make test-all` only.
-SHAPES = ("pandas", "pyarrow", "five groups", "levels only")
+#: Shapes that are a matter of the base class or of encoding: the others are asked of them by `make test-all` only.
+SHAPES = ("pandas", "pyarrow", "five groups", "levels only", "crowded")
 #: What takes long is asked of these kinds, and of the others by `make test-all` only.
 QUICK_KINDS = ("fairvae", "prefair", "audited-trees")
 LONG = (
