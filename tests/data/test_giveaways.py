@@ -39,6 +39,13 @@ def test_columns_that_tell_nearly_all_labels_are_named() -> None:
     assert named(people()) == ["days late", "code"]
 
 
+def test_a_value_that_one_label_shares_stands_apart_from_numbers_beside_it() -> None:
+    frame = people().with_columns(
+        pl.when(pl.col("good") == "yes").then(55.0).otherwise(pl.col("score").rank() / 10).alias("points")
+    )
+    assert "points" in named(frame)
+
+
 def test_they_are_named_for_many_labels_and_files_read_in_parts(tmp_path: Path) -> None:
     frame = people(3_000).with_columns(
         pl.when(pl.col("score") > 1).then(pl.lit("best")).otherwise(pl.col("good")).alias("good")

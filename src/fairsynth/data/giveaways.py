@@ -16,7 +16,7 @@ LOOKED_AT = 20_000
 FEWEST = 200
 #: A number is cut into so many parts.
 PARTS = 50
-#: People of a value who tell what it says.
+#: People of a level who tell what it says.
 TELLING = 10
 #: Wrong guesses of the label, as a part of those made without the column, up to which it gives the label away.
 GIVEN_AWAY = 0.03
@@ -53,7 +53,9 @@ def giveaways(frame: pl.DataFrame, schema: Schema) -> tuple[str, ...]:
     for column in schema:
         if column.name in (schema.target, *schema.identifiers):
             continue
-        wrong = _wrong(_parts(some[column.name], column), labels, len(counts))
+        # Parts of numbers are few whatever the table is; of levels each person may have one.
+        least = TELLING if column.kind in ("categorical", "boolean") else 1
+        wrong = _wrong(_parts(some[column.name], column), labels, len(counts), least)
         if wrong <= GIVEN_AWAY * others:
             notes.append(
                 f"Column {column.name!r} gives the target {schema.target!r} away: it alone tells "
@@ -82,11 +84,11 @@ def _parts(values: pl.Series, column: Column) -> np.ndarray:
     return np.where(missing, -1, codes).astype(np.int64)
 
 
-def _wrong(parts: np.ndarray, labels: np.ndarray, n_labels: int) -> int:
-    """Count the labels that are not the most frequent one of their part, and all of parts that tell nothing."""
+def _wrong(parts: np.ndarray, labels: np.ndarray, n_labels: int, least: int) -> int:
+    """Count labels that are not the most frequent one of their part, and all of parts of fewer rows than `least`."""
     _, parts = np.unique(parts, return_inverse=True)
     cells = np.bincount(parts * n_labels + labels, minlength=(parts.max() + 1) * n_labels).reshape(
         -1, n_labels
     )
-    right = np.where(cells.sum(1) >= TELLING, cells.max(1), 0)
+    right = np.where(cells.sum(1) >= least, cells.max(1), 0)
     return len(labels) - int(right.sum())
