@@ -17,7 +17,7 @@ from benchmarks.common import load
 
 DRAWN = 100_000
 FEWEST = 30
-#: Table, sensitive columns or rows of a made one, seeds.
+#: Real tables, and the sensitive columns of each line.
 REAL: dict[str, list[list[str] | None]] = {
     "adult": [["race", "sex"]],
     "compas": [["race"], ["race", "sex"]],
@@ -25,6 +25,7 @@ REAL: dict[str, list[list[str] | None]] = {
     "bank": [["age_group"]],
     "loanapp": [None],
 }
+#: Made tables: levels of either attribute, and rows.
 MADE = (("two by two", 2, 2, 1_000), ("two by two", 2, 2, 4_000), ("three by four", 3, 4, 1_500),
         ("three by four", 3, 4, 5_000))  # fmt: skip
 

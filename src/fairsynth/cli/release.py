@@ -206,6 +206,12 @@ def condition(given: list[str] | None, schema: Schema) -> dict[str, Any]:
 _SHARE = re.compile(r"(.+?)=([^,=]*)(?:,|$)", re.DOTALL)
 
 
+def _shares(text: str) -> list[re.Match[str]]:
+    """Return each ``LEVEL=SHARE`` of a text; none, if it is anything else."""
+    parts = list(_SHARE.finditer(text))
+    return parts if parts and parts[-1].end() == len(text) and not text.endswith(",") else []
+
+
 def label_mix(given: list[str] | None, schema: Schema) -> dict[str, float] | None:
     """Read ``--target-mix LEVEL=SHARE``, several with commas between or one at a time.
 
@@ -224,8 +230,8 @@ def label_mix(given: list[str] | None, schema: Schema) -> dict[str, float] | Non
     found: dict[str, float] = {}
     target = str(schema.target)
     for text in given or ():
-        parts = list(_SHARE.finditer(text))
-        if not parts or parts[-1].end() != len(text) or text.endswith(","):
+        parts = _shares(text)
+        if not parts:
             raise SettingsError(
                 f"--target-mix {text!r} is not of the form LEVEL=SHARE,LEVEL=SHARE, such as yes=0.5,no=0.5."
             )
@@ -262,9 +268,8 @@ def _mix(text: str) -> Mix:
     try:
         shares = json.loads(text)
     except json.JSONDecodeError:
-        parts = list(_SHARE.finditer(text))
-        whole = bool(parts) and parts[-1].end() == len(text) and not text.endswith(",")
-        shares = {part.group(1): _number(part.group(2)) for part in parts} if whole else None
+        parts = _shares(text)
+        shares = {part.group(1): _number(part.group(2)) for part in parts} if parts else None
         if shares is not None and len(shares) < len(parts):
             raise SettingsError(f"--sensitive-mix {text!r} names a group twice; give it once.") from None
     if not isinstance(shares, dict) or not all(

@@ -84,7 +84,7 @@ class NumberText:
 
     def read(self, texts: pl.Series) -> pl.Series:
         """Return texts as numbers, Int64 or Float64; null where a text is written otherwise."""
-        body = rf"\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})*|\d{{1,3}}" if self.thousands else r"\d+"
+        body = rf"\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})*" if self.thousands else r"\d+"
         form = (
             rf"^-?{re.escape(self.before)}(?:{body})(?:{re.escape(self.decimal)}\d+)?{re.escape(self.after)}$"
         )

@@ -14,8 +14,7 @@ from typing import Self
 
 import numpy as np
 
-#: People as they would be drawn, that are added to those of a group.
-BACKING = 10.0
+from fairsynth.generators.group_rates import BACKING
 
 
 @dataclass(frozen=True)
