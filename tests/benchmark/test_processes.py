@@ -36,7 +36,7 @@ def test_one_bad_cell_takes_no_other_with_it(
     log = tmp_path / "log"
     models = (
         copy("raises", f'does = "raise", log = "{log}"')
-        + copy("sleeps", "seconds = 600.0", "seconds = 6")
+        + copy("sleeps", "seconds = 600.0", "seconds = 3")
         + copy("eats", 'does = "eat"', "memory_gb = 1.0")
         + copy("dies", 'does = "die"')
         + copy("leaves", 'does = "exit"')
@@ -50,7 +50,7 @@ def test_one_bad_cell_takes_no_other_with_it(
     assert [line[1] for line in fits(log)] == ["2"]
     reasons = {title.split(" · ")[1].split()[0]: reason for title, reason in done.failures}
     assert reasons["raises"] == "DataError: it does not work today"
-    assert reasons["sleeps"] == "took longer than 6 s"
+    assert reasons["sleeps"] == "took longer than 3 s"
     assert "and 1 GB are allowed" in reasons["eats"]
     assert reasons["dies"] == "its process was ended by signal 9"
     assert reasons["leaves"] == "its process ended with status 7: not my day"

@@ -17,7 +17,7 @@ from watched import Refit, Watched
 
 from fairsynth.data.table import Table
 from fairsynth.errors import CapabilityError
-from fairsynth.generators import audit, audited_trees, base, fairvae
+from fairsynth.generators import audit, audited_trees, base, fairvae, latent_distillation, probes
 from fairsynth.generators.base import Generator
 from fairsynth.generators.registry import get_generator_class, list_generators
 
@@ -111,7 +111,10 @@ def _quick_defaults() -> Iterator[None]:
     """Let what a generator trains on its way (a teacher with default settings, models of an audit) be quick, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fairvae, "MIN_STEPS", 25)
-        patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, "epochs", 0.5)
+        patch.setattr(latent_distillation, "MIN_STEPS", 25)
+        patch.setattr(probes, "BOOSTED_ROUNDS", 10)
+        for setting, quick in (("epochs", 0.5), ("batch_size", 128), ("law_components", 4)):
+            patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, setting, quick)
         for place, name in (
             (audit, "ROUNDS"),
             (audited_trees, "ROUNDS"),

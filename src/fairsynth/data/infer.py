@@ -6,8 +6,7 @@ note in ``schema.notes``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from fairsynth.data.canonical import (
     mask_missing,
     to_canonical,
 )
+from fairsynth.data.declared import Declared, favorable_levels, gather
 from fairsynth.data.frames import ROW_LABELS, RawFrame
 from fairsynth.data.measure import (
     MAX_DECIMALS,
@@ -34,7 +34,7 @@ from fairsynth.data.measure import (
     unit_of,
 )
 from fairsynth.data.number_text import NumberText, written_numbers
-from fairsynth.data.schema import KINDS, MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
+from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.errors import DataError, SchemaError
 
 #: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
@@ -42,14 +42,6 @@ from fairsynth.errors import DataError, SchemaError
 MAX_NUMERIC_LEVELS = 20
 #: From this many rows on, a column of nothing but distinct texts is taken for an identifier.
 MIN_IDENTIFIER_ROWS = 50
-_FIELDS = frozenset(Column.model_fields) - {
-    "name",
-    "dtype",
-    "has_missing",
-    "missing_marker",
-    "marker_level",
-    "tz",
-}
 
 
 def infer_schema(
@@ -99,7 +91,7 @@ def infer_schema(
     SchemaError
         If what was said does not fit them.
     """
-    said = _gather(raw, base, target, favorable, sensitive, domain, identifiers, missing, kinds)
+    said = gather(raw, base, target, favorable, sensitive, domain, identifiers, missing, kinds)
     columns, notes = [], list(base.notes) if base is not None else []
     markers = (*said.missing, "") if raw.untyped else said.missing
     found = list(said.identifiers)
@@ -120,136 +112,13 @@ def infer_schema(
         frame=raw.kind,
         notes=tuple(dict.fromkeys(notes)),
     )
-    return schema.revised(favorable=_favorable_levels(schema, said.favorable))
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What the user said, from a schema and from arguments, in one form."""
-
-    target: str
-    favorable: tuple[str, ...]
-    sensitive: tuple[str, ...]
-    domain: str | None
-    identifiers: tuple[str, ...]
-    missing: tuple[str, ...]
-    hints: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-def _gather(
-    raw: RawFrame,
-    base: Schema | None,
-    target: str | None,
-    favorable: Any,
-    sensitive: str | Sequence[str] | Mapping[str, Sequence[float] | None],
-    domain: str | None,
-    identifiers: str | Sequence[str],
-    missing: str | Sequence[str],
-    kinds: Mapping[str, str | Mapping[str, Any]] | None,
-) -> _Said:
-    names = raw.frame.columns
-    hints: dict[str, dict[str, Any]] = {}
-    if base is not None:
-        hints = _hints_of(base, names)
-    if not isinstance(sensitive, Mapping):
-        sensitive = _texts(sensitive)
-    edges = sensitive if isinstance(sensitive, Mapping) else {}
-    base = base or Schema()
-    said = _Said(
-        target=target if target is not None else base.target,
-        favorable=_favorable_texts(favorable) if favorable is not None else base.favorable,
-        sensitive=tuple(sensitive) or base.sensitive,
-        domain=domain if domain is not None else base.domain,
-        identifiers=_texts(identifiers) or base.identifiers,
-        missing=_texts(missing) or base.missing,
-        hints=hints,
-    )
-    roles = [("target", said.target), ("domain", said.domain or "")]
-    roles += [("sensitive", name) for name in said.sensitive] + [
-        ("identifier", name) for name in said.identifiers
-    ]
-    for role, name in roles:
-        if name and name not in names:
-            raise SchemaError(
-                f"{role} column {name!r} is not in the table; its columns are {', '.join(names)}."
-            )
-    if said.target and (said.target in said.identifiers):
-        raise SchemaError(
-            f"target {said.target!r} is named as an identifier too; an identifier is never learned."
-        )
-    for name, given in (kinds or {}).items():
-        if name not in names:
-            raise SchemaError(f"kinds names column {name!r}, which is not in the table: {', '.join(names)}.")
-        changes = dict(given) if isinstance(given, Mapping) else {"kind": given}
-        unknown = sorted(set(changes) - _FIELDS)
-        if unknown:
-            raise SchemaError(
-                f"kinds[{name!r}]: {unknown[0]!r} cannot be given; choose from {sorted(_FIELDS)}."
-            )
-        if changes.get("kind", "numeric") not in KINDS:
-            raise SchemaError(
-                f"kinds[{name!r}]={changes['kind']!r} is not known; choose from {', '.join(KINDS)}."
-            )
-        if "kind" in changes:
-            # Levels, range and decimals of another kind would contradict the new one.
-            hints[name] = {}
-        hints.setdefault(name, {}).update(changes)
-    for name, cuts in edges.items():
-        if cuts is not None:
-            try:
-                hints.setdefault(name, {})["edges"] = tuple(float(cut) for cut in cuts)
-            except (TypeError, ValueError):
-                raise SchemaError(
-                    f"sensitive={{{name!r}: {cuts!r}}}: edges are numbers at which groups are cut, such as [30, 60]."
-                ) from None
-    return said
-
-
-def _hints_of(base: Schema, names: list[str]) -> dict[str, dict[str, Any]]:
-    held, known = set(names), set(base.names)
-    lacking = [name for name in base.names if name not in held]
-    extra = [name for name in names if name not in known]
-    # Hints from SDV or by hand may be silent on columns; a schema that has seen rows may not.
-    if lacking or (extra and base.frame):
-        parts = [f"names {', '.join(map(repr, lacking))}, not in the table"] if lacking else []
-        parts += [f"does not name {', '.join(map(repr, extra))} of the table"] if extra and base.frame else []
-        raise SchemaError(
-            f"the schema {' and '.join(parts)}; correct the schema, or the columns of the table."
-        )
-    return {column.name: column.model_dump(exclude_defaults=True, include=set(_FIELDS)) for column in base}
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    """Return what was said as texts, one thing as one of them: ``missing=-9`` is what everybody tries."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return (str(value),)
-    return tuple(str(one) for one in value)
-
-
-def _favorable_texts(value: Any) -> tuple[str, ...]:
-    values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-    return tuple(dict.fromkeys(level_text(one) for one in values))
-
-
-def _favorable_levels(schema: Schema, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    if not wanted or not schema.target:
-        return wanted
-    column = schema[schema.target]
-    levels = column.group_names() if column.kind in ("categorical", "boolean") else ()
-    # A command line gives "true" for True and "1.0" for 1.
-    spelled = {level.lower(): level for level in levels} if set(levels) <= {"True", "False"} else {}
-    found = tuple(spelled.get(value.lower(), value) for value in wanted)
-    if levels and set(found) >= set(levels):
-        raise SchemaError(
-            f"every level of target {column.name!r} is said to be favorable; name only the good ones."
-        )
-    return found
+    return schema.revised(favorable=favorable_levels(schema, said.favorable))
 
 
 class _Inference:
     """The inference of one column."""
 
-    def __init__(self, raw: RawFrame, name: str, said: _Said, markers: Sequence[str]) -> None:
+    def __init__(self, raw: RawFrame, name: str, said: Declared, markers: Sequence[str]) -> None:
         self.raw, self.name, self.said, self.markers = raw, name, said, markers
         self.hint = dict(said.hints.get(name, {}))
         self.is_target = name == said.target

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 #: A student may have at most this share of the parameters that it replaces.
 MAX_SHARE = 0.25
+#: Steps of a distillation, at least.
+MIN_STEPS = 300
 
 
 class LatentDistillation(Generator):
@@ -132,7 +134,7 @@ class LatentDistillation(Generator):
         )
         refuse_large(student, teacher)
         batch = min(self.batch_size, max(64, len(table) // 8))
-        plan = Plan(steps_for(len(table), batch, self.epochs, 300), batch, self.learning_rate)
+        plan = Plan(steps_for(len(table), batch, self.epochs, MIN_STEPS), batch, self.learning_rate)
         with threads(1):
             train(
                 student, self._loss(student, teacher, data), n_rows=len(table), plan=plan, seed=self.seed,
