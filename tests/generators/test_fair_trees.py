@@ -18,7 +18,8 @@ from fairsynth import bundle
 from fairsynth.data.table import Table
 from fairsynth.errors import BundleError, CapabilityError, FairsynthWarning, SettingsError
 from fairsynth.fairness import Fairness
-from fairsynth.generators import fair_trees, margin_shift, tree_rows
+from fairsynth.generators import audit, fair_trees, margin_shift, tree_rows
+from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import BLOCK_ROWS, load_generator
 from fairsynth.generators.fair_trees import FairTrees
 from fairsynth.generators.group_law import joint_counts
@@ -322,6 +323,18 @@ def test_work_is_told_and_goes_on_after_the_label(proxies: tuple[Table, Table], 
     resumed = FairTrees().fit(proxies[0], progress=again.append, checkpoint=tmp_path)
     assert again[0].done == len(model.lines_.order) + 1, "trees and label were kept"
     assert resumed.sample(100, seed=0).equals(model.sample(100, seed=0))
+
+
+@pytest.mark.parametrize(("target", "favorable"), [("race", ["a", "b"]), ("race", None), ("income", None)])
+@pytest.mark.parametrize("method", [FairTrees, AuditedTrees])
+def test_a_label_that_was_kept_gets_what_groups_need(
+    method: type[FairTrees], target: str, favorable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "ROUNDS", 1)
+    table = mixed_table(400, target=target, favorable=favorable)
+    model = method().fit(table, checkpoint=tmp_path)
+    resumed = method().fit(table, checkpoint=tmp_path)
+    assert resumed.sample(200, seed=0).equals(model.sample(200, seed=0))
 
 
 @pytest.mark.parametrize(

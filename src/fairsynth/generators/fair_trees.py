@@ -212,7 +212,7 @@ class FairTrees(Generator):
         of_rows = lines.of_states(columns.T)
         labels = columns[layout.target]
         with one_blas_thread():
-            trees, label = self._learn(lines, of_rows, columns, groups, len(levels), kept, progress)
+            trees, label = self._learn(lines, of_rows, columns, len(levels), kept, progress)
             joint = joint_counts(labels, groups, layout.n_labels, len(levels))
             learned = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
             self._settle(learned, joint, progress)
@@ -276,7 +276,6 @@ class FairTrees(Generator):
         lines: Lines,
         of_rows: list[np.ndarray],
         columns: np.ndarray,
-        groups: np.ndarray,
         n_groups: int,
         kept: Checkpoint | None,
         progress: Progress | None,
@@ -297,9 +296,9 @@ class FairTrees(Generator):
 
         def labelled() -> TreeLabel:
             if done == at:
-                return read_label(tensors, lines, n_groups, reach=reach, fairness=fairness)
+                return read_label(tensors, lines, n_groups, reach=reach, fairness=fairness, learned_only=True)
             return learn_label(
-                lines, of_rows, columns[target], groups, n_groups, fairness, reach=reach, seed=self.seed,
+                lines, of_rows, columns[target], n_groups, fairness, reach=reach, seed=self.seed,
                 even=self.even_label, **settings,
             )  # fmt: skip
 

@@ -17,7 +17,7 @@ from fairsynth.data.number_states import NumberStates
 from fairsynth.errors import CapabilityError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.evening import Evening, faded, margins_of
-from fairsynth.generators.group_law import MAX_SHIFT, joint_counts
+from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.group_rates import scores_of_groups
 from fairsynth.generators.label_laws import LabelLaws
 from fairsynth.generators.layout import Layout
@@ -34,8 +34,6 @@ MAX_LABELS = 24
 #: Rounds in which the shares of every label are made alike over groups.
 PARITY_ROUNDS = 20
 PARITY_ROWS = 30_000
-#: Rows that tell what a law of all expects of each group.
-RATE_ROWS = 200_000
 #: Learned from so many rows at most, so many rows have their labels drawn in balance over all columns: of more, chance
 #: tells too little.
 BALANCED_ROWS = 2_000
@@ -253,7 +251,6 @@ def learn_label(
     lines: Lines,
     of_rows: list[np.ndarray],
     states: np.ndarray,
-    groups: np.ndarray,
     n_groups: int,
     fairness: Fairness,
     *,
@@ -266,7 +263,7 @@ def learn_label(
     directions: int = 0,
     group_evidence: float | None = None,
 ) -> TreeLabel:
-    """Learn the law of the label; the shifts of the criterion are set later.
+    """Learn the law of the label; what each group needs is set by `of_groups`, and the shifts of the criterion later.
 
     Parameters
     ----------
@@ -274,10 +271,8 @@ def learn_label(
         What may be asked, and of each row.
     states : np.ndarray
         Label state of every row, int64 ``(n,)``.
-    groups : np.ndarray
-        Joint group of every row, int64 ``(n,)``.
     n_groups : int
-        Number of groups.
+        Number of joint groups.
     fairness : Fairness
         What is asked for.
     min_leaf, evidence, backing, reach, seed
@@ -328,8 +323,7 @@ def learn_label(
         )
         few = len(states) <= BALANCED_ROWS
         label = replace(label, bin_shares=shares, ordered=tuple(own.ordered for own in bins) if few else ())
-    joint = joint_counts(states, groups, n_labels, n_groups)
-    return of_groups(label, lines, of_rows, groups, joint, fairness)
+    return label
 
 
 def of_groups(
@@ -349,46 +343,50 @@ def of_groups(
     lines : Lines
         As of `learn_label`.
     of_rows, groups
-        Lines of rows and the joint group of each: of those learned from, or better of drawn ones, among whom labels are
-        to be as frequent.
+        Lines of drawn rows and the joint group of each, among whom labels are to be as frequent.
     joint : np.ndarray
-        Real rows of each label in each group ``(labels, groups)``, perhaps of many more than `of_rows` holds.
+        Real rows of each label in each group ``(labels, groups)``.
     fairness : Fairness
         What is asked for.
     """
     n_labels, n_groups = joint.shape
-    label = replace(label, shifts=np.zeros(n_groups), group_scores=_empty())
+    label = replace(label, shifts=np.zeros(n_groups))
+    parents = lines.before(lines.layout.target)
     if label.scores is not None and label.bin_shares:
-        some = np.random.default_rng(1).permutation(len(groups))[:RATE_ROWS]
-        parents = lines.before(lines.layout.target)
-        scores = label.scores.scores([of_rows[k][some] for k in parents], len(some))
+        scores = label.scores.scores([of_rows[k] for k in parents], len(groups))
         cells = np.stack([joint[~label.favored].sum(0), joint[label.favored].sum(0)])
         cells = cells if label.kind == "favorable" else joint
-        label = replace(label, group_scores=scores_of_groups(scores, groups[some], cells))
+        label = replace(label, group_scores=scores_of_groups(scores, groups, cells))
     if label.kind == "moved" and isinstance(lines.layout.encoder.states[lines.layout.target], NumberStates):
         assert label.tree is not None
-        some = np.random.default_rng(1).permutation(len(groups))[:RATE_ROWS]
-        known = label.tree.asked([of_rows[k][some] for k in label.tree.parents])
-        leaves = label.tree.tree.leaves(known, len(some))
+        leaves = label.tree.tree.leaves(
+            label.tree.asked([of_rows[k] for k in label.tree.parents]), len(groups)
+        )
         n_leaves = label.tree.tree.n_leaves
-        cells = np.bincount(groups[some] * n_leaves + leaves, minlength=n_groups * n_leaves)
+        cells = np.bincount(groups * n_leaves + leaves, minlength=n_groups * n_leaves)
         cells = cells.reshape(n_groups, n_leaves)
         return replace(
             label, laws=LabelLaws.of(cells @ label.tree.law.shares, cells.sum(1), joint, _order(lines.layout))
         )
-    if fairness.criterion != "demographic_parity" or fairness.strength == 0:
-        return label
-    if label.kind == "scores" and n_labels > 2:
-        parents = lines.before(lines.layout.target)
-        plain = replace(label, label_shifts=np.zeros((0, 0)))
-        return replace(plain, label_shifts=_parity_of_all(plain, of_rows, groups, n_groups, parents))
+    parity = fairness.criterion == "demographic_parity" and fairness.strength > 0
+    if parity and label.kind == "scores" and n_labels > 2:
+        return replace(label, label_shifts=_parity_of_all(label, of_rows, groups, n_groups, parents))
     return label
 
 
 def read_label(
-    tensors: dict[str, np.ndarray], lines: Lines, n_groups: int, *, reach: float, fairness: Fairness
+    tensors: dict[str, np.ndarray],
+    lines: Lines,
+    n_groups: int,
+    *,
+    reach: float,
+    fairness: Fairness,
+    learned_only: bool = False,
 ) -> TreeLabel:
-    """Take what `TreeLabel.to_tensors` wrote out of `tensors`; a ValueError or KeyError says that it is none."""
+    """Take what `TreeLabel.to_tensors` wrote out of `tensors`; a ValueError or KeyError says that it is none.
+
+    With `learned_only`, that of a label as `learn_label` returns it, of which nothing is set for groups.
+    """
     layout, kind = lines.layout, kind_of(lines.layout)
     n_labels = layout.n_labels
     parents = lines.before(layout.target)
@@ -403,7 +401,7 @@ def read_label(
         tensors.pop(f"label.{name}") for name in ("shifts", "label_shifts", "group_scores")
     )
     laws = LabelLaws.read(tensors.pop("label.laws"), n_groups, _order(layout))
-    parity = fairness.criterion == "demographic_parity" and fairness.strength > 0
+    parity = fairness.criterion == "demographic_parity" and fairness.strength > 0 and not learned_only
     shapes = (
         (n_groups,),
         (n_groups, n_labels) if parity and kind == "scores" and n_labels > 2 else (0, 0),

@@ -62,7 +62,7 @@ def learn_streamed(
     layout = Layout(encoder)
     columns = np.ascontiguousarray(encoder.encode(table).T).astype(np.int64)
     own_levels = layout.group_levels(columns.T)
-    levels, groups = np.unique(own_levels, axis=0, return_inverse=True)
+    levels = np.unique(own_levels, axis=0)
     if len(levels) < 2:
         raise DataError(
             f"all rows of the sample are of one group of {', '.join(table.schema.sensitive)}; take a larger sample, or "
@@ -70,7 +70,7 @@ def learn_streamed(
         )
     lines = learn_lines(layout, columns.T)
     of_rows = lines.of_states(columns.T)
-    trees, label = model._learn(lines, of_rows, columns, groups.reshape(-1), len(levels), None, progress)
+    trees, label = model._learn(lines, of_rows, columns, len(levels), None, progress)
     found = _Counted(lines, trees, label)
     found.read(stream, encoder, progress)
     levels, joint = found.groups()
