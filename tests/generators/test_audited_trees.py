@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
 from toys import mixed_table
 
 from fairsynth import bundle
@@ -16,9 +20,11 @@ from fairsynth.errors import BundleError, SettingsError
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
 from fairsynth.fairness import Fairness
 from fairsynth.generators import audit
+from fairsynth.generators.audit import by_labels
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
-from fairsynth.generators.evening import STEEPEST
+from fairsynth.generators.evening import STEEPEST, Evening
+from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.registry import student_class
 from fairsynth.trees.linear_scores import SMALL_TABLE
 
@@ -227,6 +233,71 @@ def test_what_sets_groups_apart_is_found() -> None:
     few = np.where(np.arange(len(groups)) < 5, 2, groups)
     assert audit.to_like_errors(scores, actual, few, 3, opportunity_only=False)[2] == 0
     assert not audit.to_like_errors(scores, actual, np.zeros_like(groups), 2, opportunity_only=False).any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 25), min_size=1, max_size=3),
+    sharp=st.floats(1.0, 1.3),
+    steep=st.sampled_from([0.0, STEEPEST]),
+    parity=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_groups_that_no_model_tells_are_moved_by_their_labels(
+    sizes: list[int], sharp: float, steep: float, parity: bool, seed: int
+) -> None:
+    """What sharpens all scores would take a rare group's few labels away: so it keeps them, or gets what all get."""
+    rng = np.random.default_rng(seed)
+    groups = np.concatenate([np.repeat(0, 200), np.repeat(np.arange(1, len(sizes) + 1), sizes)])
+    margins = rng.normal(0.5, 1.5, len(groups)) - rng.normal(0, 1, len(sizes) + 1)[groups]
+    start = replace(Evening.none(len(sizes) + 1, 2, 5.0, 2.0), steepness=steep).sharpened(sharp, margins)
+    start = replace(start, linear=np.r_[0.7, np.zeros(len(sizes))], crossing=np.r_[0.4, np.zeros(len(sizes))])
+    which = np.arange(len(sizes) + 1) > 0
+    found = by_labels(start, margins, groups, which, parity=parity)
+    assert found.linear[0] == 0.7 and found.crossing[0] == 0.4
+    before, after = expit(margins), expit(found.moved(margins, groups, 1.0))
+    for group in range(1, len(sizes) + 1):
+        if abs(found.linear[group]) == MAX_SHIFT:
+            continue
+        goal = after[groups == 0].mean() if parity else before[groups == group].mean()
+        assert after[groups == group].mean() == pytest.approx(goal, abs=1e-6)
+
+
+def biased_people(n: int, level: float, rare: float, seed: int = 0) -> Table:
+    """Rows of two large groups and a rare one, whose odds of a good label differ by one."""
+    rng = np.random.default_rng(seed)
+    group = rng.choice(["major", "minor", "rare"], n, p=[0.6, 0.4 - rare, rare])
+    x = rng.normal(size=n).round(2)
+    good = rng.random(n) < expit(level + 1.0 * (group == "major") + 0.8 * x)
+    frame = pl.DataFrame(
+        {"group": group, "x": x, "k": rng.poisson(3, n), "good": np.where(good, "yes", "no")}
+    )
+    return Table(frame, target="good", favorable="yes", sensitive="group")
+
+
+def rates(table: Table) -> dict[str, float]:
+    groups, good = table.groups(), table.favorable()
+    return {name: float(good[groups.codes == code].mean()) for code, name in enumerate(groups.names)}
+
+
+def test_a_rare_group_gets_the_labels_that_all_get() -> None:
+    real = biased_people(700, -0.9, 0.025)
+    assert real.groups().counts.min() < 30
+    model = AuditedTrees(seed=0).fit(real)
+    drawn = rates(model.sample_table(40_000, seed=0))
+    assert rates(real)["rare"] < 0.4
+    assert drawn["rare"] == pytest.approx((drawn["major"] + drawn["minor"]) / 2, abs=0.08)
+
+
+@pytest.mark.parametrize("level", [-4.6, 3.6])
+def test_a_decision_that_models_hardly_ever_make_is_no_measure(level: float) -> None:
+    """Of 2,000 people nearly nobody is favored, or nearly all: labels are made alike, and as many as there were."""
+    real = biased_people(2_000, level, 0.1)
+    drawn = AuditedTrees(seed=0).fit(real).sample_table(60_000, seed=0)
+    rare = [min(table.favorable().mean(), 1 - table.favorable().mean()) for table in (real, drawn)]
+    assert rare[1] == pytest.approx(rare[0], rel=0.1)
+    shares = [min(rate, 1 - rate) for rate in rates(drawn).values()]
+    assert max(shares) < 1.2 * min(shares)
 
 
 def test_alike_errors_are_had_at_a_price_and_no_dearer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,22 @@ def test_a_linear_world_of_few_people_is_told_better_by_the_mixture() -> None:
     )
 
 
+@pytest.mark.parametrize("n", [3000, SMALL_TABLE + 1000])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_two_columns_say_together_and_neither_alone_is_found(n: int, seed: int) -> None:
+    """Of fourteen columns varied trees hardly ever come upon the two, and boosting may end before it does."""
+    rng = np.random.default_rng(seed)
+    sex, age, others = rng.integers(0, 2, n), rng.integers(0, 12, n), rng.integers(0, 6, (12, n))
+    odds = 0.3 * (age - 5.5) * np.where(sex == 1, 1, -1) + 0.3 * (others[0] - 2.5)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    lines = [sex, age, *others]
+    bins = [Bins(np.arange(2), 2, ordered=False), Bins(np.arange(12), 12, ordered=True), *[NUMBER] * 12]
+    scores = learn_mixed(lines, bins, labels, 2, seed=0).scores(lines, n)[:, 0]
+    for one, sign in ((1, 1), (0, -1)):
+        slope = np.polyfit(age[sex == one], scores[sex == one], 1)[0]
+        assert 0.15 < sign * slope < 0.4, one
+
+
 def test_large_tables_and_rare_labels_keep_the_boosted_law() -> None:
     for n, some in ((SMALL_TABLE + 1, None), (400, 3)):
         lines, labels = people(n)

@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from fairsynth.data.table import Table
 from fairsynth.generators.auditors import FOLDS, Auditors, Custom
 from fairsynth.generators.evening import SHARPEST, Evening
 from fairsynth.generators.group_law import MAX_SHIFT
-from fairsynth.generators.margin_shift import to_one_rate
+from fairsynth.generators.margin_shift import SMALL_GROUP, to_one_rate
 
 #: Rounds; the last ones are averaged.
 ROUNDS = 7
@@ -47,12 +49,15 @@ GRID = np.linspace(-1.0, 1.0, 81)
 SWEEPS = 6
 #: People of a label whom a group needs for its error rates to be known.
 FEW = 10
+#: People to whom models of real rows have to give either decision for rates of decisions to be known.
+FEW_DECIDED = 20
 
 
 def audited(
     draw: Callable[[Evening, int, int], Table],
     start: Evening,
     margins: np.ndarray,
+    margin_groups: np.ndarray,
     auditors: Auditors,
     criterion: str,
     *,
@@ -68,6 +73,8 @@ def audited(
         What to begin with.
     margins : np.ndarray
         Log odds of a favorable label of some real rows before anything is moved, float64 ``(m,)``.
+    margin_groups : np.ndarray
+        Joint group of each of these, int64 ``(m,)``.
     auditors : Auditors
         Models, and the people to decide on.
     criterion : str
@@ -78,12 +85,16 @@ def audited(
     Returns
     -------
     Evening
-        Groups too small to tell stay where they began.
+        Groups too small to tell are moved by the law of their labels alone, as `by_labels` does; so are all for parity,
+        without more sharpness, where models of real rows give next to nobody one of the two decisions.
     """
     groups, actual, n_groups = auditors.groups, auditors.actual, len(start.linear)
+    parity = criterion == "demographic_parity"
     plain = start.unmoved()
     drawn = draw(plain, ROUNDS, n_rows)
     custom = auditors.custom(drawn)
+    if parity and custom is not None and _rare(custom.rates) * len(groups) < FEW_DECIDED:
+        return by_labels(plain, margins, margin_groups, np.ones(n_groups, dtype=bool), parity=True)
     if custom is not None:
         size = max(1, n_rows * (FOLDS - 1) // FOLDS)
         times = sharpness(
@@ -93,7 +104,6 @@ def audited(
             custom,
         )
         start = start.sharpened(times, margins)
-    parity = criterion == "demographic_parity"
     rates = custom.rates if parity and custom is not None else (None, None, None)
 
     def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
@@ -118,11 +128,67 @@ def audited(
     if not tried:
         return start
     last = tried[-AVERAGED:]
-    return replace(
+    settled = replace(
         now,
         crossing=np.mean([one.crossing for one in last], axis=0),
         linear=np.mean([one.linear for one in last], axis=0),
     )
+    return by_labels(
+        settled, margins, margin_groups, _untold(actual, groups, n_groups, criterion), parity=parity
+    )
+
+
+def by_labels(
+    evening: Evening, margins: np.ndarray, groups: np.ndarray, which: np.ndarray, *, parity: bool
+) -> Evening:
+    """Move groups of whom no model tells enough by how often their labels are favorable.
+
+    Parameters
+    ----------
+    evening : Evening
+        What is moved of the others.
+    margins : np.ndarray
+        Log odds of a favorable label of people before anything is moved, float64 ``(m,)``.
+    groups : np.ndarray
+        Joint group of each, int64 ``(m,)``.
+    which : np.ndarray
+        The groups, bool ``(groups,)``; those without people stay.
+    parity : bool
+        Let labels be as frequent as they are among all others then; else as they were in the group, which what sharpens
+        all scores would change.
+    """
+    shares = expit(evening.moved(margins, groups, 1.0))
+    others = ~which[groups]
+    common = shares[others].mean() if others.any() else expit(margins).mean()
+    moves = {}
+    for group in np.unique(groups[which[groups]]).tolist():
+        own = margins[groups == group]
+        goal = common if parity else expit(own).mean()
+
+        def lacking(move: float, own: np.ndarray = own, goal: float = goal) -> float:
+            moved = replace(evening, linear=np.array([move]), crossing=np.array([move]))
+            return float(expit(moved.moved(own, np.zeros(len(own), dtype=np.int64), 1.0)).mean() - goal)
+
+        # Who is beyond reach is not moved: then as far as may be.
+        ends = (-MAX_SHIFT, MAX_SHIFT)
+        out = [end for end in ends if lacking(end) * np.sign(end) <= 0]
+        moves[group] = out[0] if out else float(brentq(lacking, *ends))
+    linear, crossing = evening.linear.copy(), evening.crossing.copy()
+    for group, move in moves.items():
+        linear[group] = crossing[group] = move
+    return replace(evening, linear=linear, crossing=crossing)
+
+
+def _untold(actual: np.ndarray, groups: np.ndarray, n_groups: int, criterion: str) -> np.ndarray:
+    """Return the groups that are too small for models to tell, bool ``(groups,)``."""
+    if criterion == "demographic_parity":
+        return np.bincount(groups, minlength=n_groups) < SMALL_GROUP
+    good, bad = (np.bincount(groups[own], minlength=n_groups) for own in (actual, ~actual))
+    return np.minimum(good, bad) < FEW
+
+
+def _rare(rates: tuple[float, ...]) -> float:
+    return float(np.mean([min(rate, 1 - rate) for rate in rates]))
 
 
 def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Auditors, custom: Custom) -> float:

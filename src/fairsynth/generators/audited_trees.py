@@ -282,6 +282,7 @@ class AuditedTrees(FairTrees):
             # Labels that are balanced over all columns are few enough for the threshold to be a matter of chance.
             replace(self._start(learned), steepness=STEEPEST if label.ordered else 0.0),
             label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
+            learned.groups[some],
             Auditors.of(learned.table, learned.groups, learned.favorable, self.seed),
             self.fairness.criterion,
             n_rows=min(len(learned.table), PROBE_ROWS),

@@ -1,4 +1,4 @@
-"""A linear law of the label as tables, and how much of it goes into the boosted one.
+"""A linear law of the label as tables, how much of it goes into the boosted one, and how that is grown.
 
 On a table of some hundred people boosted trees know less of the label than a logistic regression does, and on one of
 ten thousand they know more. Both are sums of tables over columns (`scores.PairScores`), so they can be mixed; how, is
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from fairsynth.cores import side_by_side
 from fairsynth.trees.bins import Bins
 from fairsynth.trees.scores import PairScores, learn_scores
 
@@ -21,6 +22,11 @@ FOLDS = 5
 #: Inverse of the ridge of the linear law (scikit-learn's C).
 PENALTY = 0.3
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: Boosting of varied trees, and of the best cuts there are. Varied ones know more of most small tables, but may never
+#: come upon two columns that say something together and nothing alone.
+VARIED = (True, False)
+#: By how many standard errors the best cuts must foretell better to be taken.
+SURE = 2.0
 
 
 def learn_mixed(
@@ -52,19 +58,32 @@ def learn_mixed(
     if not small or (counts < 2 * FOLDS).any() or not lines:
         return boosted
     fold = np.random.default_rng([seed, 31]).permutation(len(labels)) % FOLDS
-    losses = np.zeros(len(WEIGHTS))
-    for part in range(FOLDS):
-        own, other = fold != part, fold == part
-        known = [line[own] for line in lines]
-        laws = (
-            learn_scores(known, bins, labels[own], n_labels, seed=seed, varied=True),
-            learn_linear(known, bins, labels[own], n_labels),
-        )
+
+    learned = [[line[fold != part] for line in lines] for part in range(FOLDS)]
+    linear = [learn_linear(known, bins, labels[fold != part], n_labels) for part, known in enumerate(learned)]
+
+    def judged(part: int) -> np.ndarray:
+        own, other = labels[fold != part], fold == part
+        boosted = [learn_scores(learned[part], bins, own, n_labels, seed=seed, varied=one) for one in VARIED]
         asked = [line[other] for line in lines]
-        found = [law.scores(asked, int(other.sum())).astype(np.float64) for law in laws]
-        for at, weight in enumerate(WEIGHTS):
-            losses[at] += _log_loss((1 - weight) * found[0] + weight * found[1], labels[other])
-    weight = WEIGHTS[int(np.argmin(losses))]
+        straight, *found = [
+            law.scores(asked, int(other.sum())).astype(np.float64) for law in (linear[part], *boosted)
+        ]
+        return np.stack(
+            [
+                [_log_losses((1 - weight) * one + weight * straight, labels[other]) for weight in WEIGHTS]
+                for one in found
+            ]
+        )
+
+    # What each mixture loses for each row that it was not learned from.
+    losses = np.concatenate(side_by_side(judged, range(FOLDS), 2), axis=2)
+    best = losses.mean(2).argmin(1)
+    gained = losses[0, best[0]] - losses[1, best[1]]
+    at = int(gained.mean() > SURE * gained.std() / np.sqrt(len(gained)))
+    if at:
+        boosted = learn_scores(lines, bins, labels, n_labels, seed=seed)
+    weight = WEIGHTS[int(best[at])]
     return boosted if weight == 0 else mixed(boosted, learn_linear(lines, bins, labels, n_labels), weight)
 
 
@@ -127,8 +146,8 @@ def _design(line: np.ndarray, own: Bins) -> np.ndarray:
     return np.asarray(((place - share @ place) / spread)[:, None])
 
 
-def _log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
+def _log_losses(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
     scores = scores - scores.max(1, keepdims=True)
-    return float((np.log(np.exp(scores).sum(1)) - scores[np.arange(len(labels)), labels]).sum())
+    return np.asarray(np.log(np.exp(scores).sum(1)) - scores[np.arange(len(labels)), labels])

@@ -17,9 +17,11 @@ import numpy as np
 from fairsynth._lightgbm import load as load_lightgbm
 from fairsynth.trees.bins import Bins
 
-#: Rounds of boosting at most, and without progress on held-back rows before they end.
+#: Rounds of boosting at most, and without progress on held-back rows before they end: two columns that say something
+#: together and nothing alone are come upon by chance. Varied trees rarely do, however long they try.
 ROUNDS = 1000
-PATIENCE = 25
+PATIENCE = 100
+VARIED_PATIENCE = 25
 #: Every so-manieth row is held back to find the number of rounds.
 HELD_BACK = 5
 LEARNING_RATE = 0.15
@@ -130,7 +132,7 @@ def learn_scores(
     if np.array_equal(np.unique(coded[~back]), np.arange(len(seen))) and back.sum() >= 2 * MIN_LEAF:
         own = lightgbm.Dataset(matrix[~back], coded[~back], categorical_feature=unordered)
         other = lightgbm.Dataset(matrix[back], coded[back], reference=own, categorical_feature=unordered)
-        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        stop = lightgbm.early_stopping(VARIED_PATIENCE if varied else PATIENCE, verbose=False)
         tried = lightgbm.train(
             settings, own, ROUNDS, valid_sets=[other], callbacks=[stop], keep_training_booster=True
         )
