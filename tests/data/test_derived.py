@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import fairsynth as fs
 from fairsynth.cli.app import app
-from fairsynth.data.derived import Derived, find_derived
+from fairsynth.data.derived import Derived, check_derived, find_derived
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.number_states import NumberStates, grid_step
@@ -227,6 +227,16 @@ def test_batches_are_the_same_rows(fitted: fs.AuditedTrees) -> None:
     assert batch.equals(to_arrow(frame, encoder.schema).select(batch.schema.names).cast(batch.schema))
 
 
+def test_batches_of_moments_are_the_same_rows() -> None:
+    table = table_of(stays())
+    encoder = TableEncoder.learn(table)
+    states = np.ascontiguousarray(encoder.encode(table).T)
+    frame = encoder.decode(states, np.random.default_rng(0))
+    batch = encoder.decode_batch(states, np.random.default_rng(0))
+    assert batch.equals(to_arrow(frame, encoder.schema).select(batch.schema.names).cast(batch.schema))
+    assert ((frame["went"] - frame["came"]).dt.total_days() == frame["length"]).mean() > 0.99
+
+
 def test_columns_that_share_a_source_agree_after_it_is_drawn_again() -> None:
     """Where one leaves its range, the source is drawn anew, and what else follows from it has to move along."""
     rng = np.random.default_rng(0)
@@ -304,3 +314,67 @@ def test_damaged_relations_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_relation_of_itself_is_none() -> None:
     with pytest.raises(ValueError, match="not valid"):
         Derived(name="x", form="sum", of=("x",), weights=(1.0,), constant=0.0)
+
+
+def stays(n: int = N, unit: str = "days", seed: int = 0) -> dict[str, Any]:
+    """People who come on a day (or at a minute), and go so many units later."""
+    rng = np.random.default_rng(seed)
+    length, step = rng.geometric(0.2, n) - 1, "D" if unit == "days" else "m"
+    came = np.datetime64("2019-01-01", step) + rng.integers(0, 1_400 if unit == "days" else 2_000_000, n)
+    went = came + (length if unit == "days" else 60 * length)
+    return {"came": came.astype("datetime64[us]"), "went": went.astype("datetime64[us]"), "length": length}
+
+
+@pytest.mark.parametrize("unit", ["days", "hours"])
+def test_a_moment_follows_from_another_and_a_length_of_time(unit: str) -> None:
+    found = found_in(stays(unit=unit))
+    assert found == {"went": f"came + length ({unit})"}
+    # The other way round it would be a difference of two drawn moments, and nobody's length.
+    moved = {name: stays(unit=unit)[name] for name in ("length", "went", "came")}
+    assert found_in(moved) == {"came": f"went - length ({unit})"}
+
+
+def test_moments_alone_are_left_alone() -> None:
+    columns = stays()
+    assert found_in({"came": columns["came"], "went": columns["went"]}) == {}
+    rng = np.random.default_rng(1)
+    other = np.datetime64("2019-01-01", "D") + rng.integers(0, 1_400, N)
+    assert "length" not in found_in({**columns, "other": other.astype("datetime64[us]")})
+
+
+def test_drawn_moments_follow(tmp_path: Path) -> None:
+    table = table_of(stays())
+    made = fs.AuditedTrees(seed=0).fit(table)
+    drawn = made.sample_table(4_000, seed=0).frame
+    days = (drawn["went"] - drawn["came"]).dt.total_days()
+    assert (days == drawn["length"]).mean() > 0.99 and days.min() >= 0
+    assert drawn["length"].quantile(0.5) == pytest.approx(table.frame["length"].quantile(0.5), abs=1)
+    for where in ({"length": 2}, {"went": drawn["went"][0]}):
+        asked = made.sample(50, seed=1, where=where)
+        name, value = next(iter(where.items()))
+        assert (asked[name] == value).all()
+        follows = (asked["went"] - asked["came"]).dt.total_days() == asked["length"]
+        assert follows.mean() > 0.95
+    made.save(tmp_path / "stays.fairsynth")
+    again = fs.load_generator(tmp_path / "stays.fairsynth")
+    assert again.sample_table(500, seed=3).frame.equals(made.sample_table(500, seed=3).frame)
+
+
+@pytest.mark.parametrize(
+    ("of", "weights", "form"),
+    [
+        (("came", "length"), (2.0, 1.0), "sum"),
+        (("length",), (1.0,), "sum"),
+        (("came", "length"), (1.0, 1.0), "product"),
+    ],
+)
+def test_a_moment_that_cannot_follow_is_refused(
+    of: tuple[str, ...], weights: tuple[float, ...], form: Any
+) -> None:
+    schema = table_of(stays()).schema
+    with pytest.raises(ValueError, match="a moment follows from one other by addition"):
+        check_derived([Derived(name="went", form=form, of=of, weights=weights, constant=1.0)], schema)
+    with pytest.raises(ValueError, match="a moment follows from one other by addition"):
+        check_derived(
+            [Derived(name="length", form="sum", of=("came",), weights=(1.0,), constant=0.0)], schema
+        )

@@ -1,8 +1,9 @@
-"""Derived columns: totals, ratios and years that follow from other columns, found and computed anew.
+"""Derived columns: totals, ratios, years and dates that follow from other columns, found and computed anew.
 
 A total that is not the sum of its parts tells a drawn row from a real one, and makes a colleague who adds up distrust
 all others. So columns that follow from others are found when a table is learned: those that are a weighted sum of
-some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows. In drawn rows
+some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows; a
+moment may follow from another one and numbers. In drawn rows
 they are computed from what was drawn for the others. Ours; the search takes up column after column as matching
 pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
 """
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.roundness import EXACT
-from fairsynth.data.schema import Column, Schema
+from fairsynth.data.schema import NUMERIC_KINDS, Column, Schema
 from fairsynth.data.table import Table
 
 #: Columns that a sum or a product is of, at most.
@@ -35,6 +37,8 @@ FLOAT_NOISE = 1e-6
 #: Grids in steps on which a column may lie more often than it would if it were computed, and by how much of its rows.
 ROUND = (5, 10, 50, 100, 500, 1000, 5000)
 LOST = 0.05
+#: Units of time in microseconds, in which moments count, and what they are called.
+TIMES = {604_800e6: "weeks", 86_400e6: "days", 3_600e6: "hours", 60e6: "minutes", 1e6: "seconds"}
 #: Powers are multiples of a half, up to this.
 LARGEST_POWER = 3.0
 
@@ -100,13 +104,24 @@ class Derived(BaseModel):
                 name if w == 1 else f"{name}^{w:g}" for name, w in zip(self.of, self.weights, strict=True)
             ]
             return " · ".join(([] if self.constant == 1 else [f"{self.constant:g}"]) + powers)
+
+        def term(name: str, weight: float) -> str:
+            if abs(weight) in TIMES:
+                return f"{name} ({TIMES[abs(weight)]})"
+            return name if abs(weight) == 1 else f"{abs(weight):g} · {name}"
+
         terms = "".join(
-            f" {'-' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w):g} · '}{name}"
-            for name, w in zip(self.of, self.weights, strict=True)
+            f" {'-' if w < 0 else '+'} {term(name, w)}" for name, w in zip(self.of, self.weights, strict=True)
         )
         if self.constant:
             terms += f" {'-' if self.constant < 0 else '+'} {abs(self.constant):g}"
         return terms.removeprefix(" + ").removeprefix(" ")
+
+
+def as_floats(values: pl.Series) -> np.ndarray:
+    """Return numbers, or moments in microseconds, as float64 ``(n,)``; NaN where missing."""
+    plain = values.cast(pl.Int64) if values.dtype.is_temporal() else values
+    return np.asarray(plain.cast(pl.Float64).fill_null(np.nan).to_numpy())
 
 
 def on_grid(values: np.ndarray, column: Column, step: float) -> np.ndarray:
@@ -129,8 +144,16 @@ def check_derived(derived: Sequence[Derived], schema: Schema) -> None:
             raise ValueError(f"column {own.name!r}: what it follows from does not belong to the columns")
         if {own.name, *own.of} & {schema.target, *schema.sensitive}:
             raise ValueError(f"column {own.name!r}: the target and sensitive columns have no part in this")
-        if any(schema[name].kind not in ("continuous", "integer") for name in (own.name, *own.of)):
-            raise ValueError(f"column {own.name!r}: only numbers follow from numbers")
+        kinds = [schema[name].kind for name in (own.name, *own.of)]
+        if any(kind not in (*NUMERIC_KINDS, "datetime") for kind in kinds):
+            raise ValueError(f"column {own.name!r}: only numbers and moments follow from others")
+        moments = [w for w, kind in zip(own.weights, kinds[1:], strict=True) if kind == "datetime"]
+        if (moments or kinds[0] == "datetime") and (
+            kinds[0] != "datetime" or own.form != "sum" or moments != [1.0]
+        ):
+            raise ValueError(
+                f"column {own.name!r}: a moment follows from one other by addition, and nothing else does"
+            )
 
 
 def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...]:
@@ -154,7 +177,7 @@ def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...
     numbers = [
         c.name
         for c in schema
-        if c.kind in ("continuous", "integer") and c.name not in apart and max(map(abs, c.bounds)) < EXACT
+        if c.kind in (*NUMERIC_KINDS, "datetime") and c.name not in apart and max(map(abs, c.bounds)) < EXACT
     ]
     if len(numbers) < 2 or len(table) < 2 * MIN_ROWS:
         return ()
@@ -196,7 +219,7 @@ class _Search:
 
     @classmethod
     def of(cls, table: Table, numbers: list[str], steps: Mapping[str, float]) -> _Search:
-        values = {name: table.frame[name].cast(float).fill_null(np.nan).to_numpy() for name in numbers}
+        values = {name: as_floats(table.frame[name]) for name in numbers}
         some = np.random.default_rng(0).permutation(len(table))[:LOOKED_AT]
         return cls(values, table.schema, steps, some)
 
@@ -215,12 +238,21 @@ class _Search:
             found = self._in_few_digits(
                 name, "sum", [sources[chosen[k]] for k in order], weights[order], constant
             )
-            if found is not None:
+            if found is not None and self._makes_sense(found):
                 return found
         return None
 
+    def _makes_sense(self, own: Derived) -> bool:
+        """Say whether a moment follows from one other, and does so by addition."""
+        if self.schema[own.name].kind != "datetime":
+            return True
+        moments = [self.schema[name].kind == "datetime" for name in own.of]
+        return sum(moments) == 1 and own.weights[moments.index(True)] == 1.0
+
     def product_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
         """Return how a column is a product of powers of others, if it is."""
+        if self.schema[name].kind == "datetime":
+            return None
         asked = self._asked(name, besides, lambda values: values > 0)
         if asked is None:
             return None
@@ -304,7 +336,9 @@ class _Search:
         sources = []
         for other, values in self.values.items():
             fine = usable(values[own])
-            if other != name and other not in besides and fine.mean() >= FOLLOW:
+            # The difference of two drawn moments is no length of time that anybody has: only moments follow from them.
+            may = self.schema[other].kind != "datetime" or self.schema[name].kind == "datetime"
+            if other != name and other not in besides and may and fine.mean() >= FOLLOW:
                 sources.append(other)
         if not sources:
             return None
@@ -316,15 +350,26 @@ class _Search:
     def _in_few_digits(
         self, name: str, form: Literal["sum", "product"], of: list[str], weights: np.ndarray, constant: float
     ) -> Derived | None:
-        """Return the relation of the fewest digits that the rows follow, if any."""
-        for digits in (1, 2, 3, 4, 6, 9, 15):
+        """Return the relation of the fewest digits that the rows follow, if any; of moments, in units of time first."""
+        rounded = [
+            ([float(f"{w:.{digits}g}") for w in weights], float(f"{constant:.{digits}g}"))
+            for digits in (1, 2, 3, 4, 6, 9, 15)
+        ]
+        if self.schema[name].kind == "datetime":
+            rounded.insert(0, ([_in_time(float(w)) for w in weights], 0.0))
+        for own_weights, own_constant in rounded:
             own = Derived(
-                name=name, form=form, of=tuple(of), weights=tuple(float(f"{w:.{digits}g}") for w in weights),
-                constant=float(f"{constant:.{digits}g}"),
-            )  # fmt: skip
+                name=name, form=form, of=tuple(of), weights=tuple(own_weights), constant=own_constant
+            )
             if self.follows(own):
                 return own
         return None
+
+
+def _in_time(weight: float) -> float:
+    """Return the unit of time that is nearest to a weight, or 1 for that of a moment."""
+    units = np.array([1.0, *TIMES])
+    return float(np.sign(weight) * units[np.argmin(np.abs(np.log(units / max(abs(weight), 1e-9))))])
 
 
 def _as_people_write(weights: np.ndarray, chosen: list[int]) -> np.ndarray:

@@ -27,7 +27,8 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fairsynth.data.derived import Derived, check_derived, find_derived, on_grid
+from fairsynth.data.canonical import DATETIME
+from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
@@ -152,7 +153,7 @@ class TableEncoder:
 
     def _solved(self, frame: pl.DataFrame, own: Derived, free: list[str]) -> pl.DataFrame:
         """Return rows that follow though the column itself stays as it is, by columns that are free to move."""
-        known = {name: _numbers(frame[name]) for name in (own.name, *own.of)}
+        known = {name: as_floats(frame[name]) for name in (own.name, *own.of)}
         left = ~np.isnan(np.stack(list(known.values()))).any(0)
         for name in reversed(free):
             values, (low, high) = own.solved(name, known), self.schema[name].bounds
@@ -164,7 +165,7 @@ class TableEncoder:
     def _computed(self, place: int, sources: Mapping[str, pl.Series]) -> pl.Series:
         """Return the canonical values of a column that follows from others; missing where one of them is."""
         own = self.derived[place]
-        numbers = {name: _numbers(values) for name, values in sources.items()}
+        numbers = {name: as_floats(values) for name, values in sources.items()}
         gone = np.isnan(np.stack(list(numbers.values()))).any(0)
         return self._column(own.name, own.values(numbers), gone if gone.any() else None)
 
@@ -172,7 +173,9 @@ class TableEncoder:
         """Return numbers as canonical values of a column."""
         column = self.schema[name]
         found = pl.Series(name, on_grid(values, column, grid_step(column)))
-        return with_missing(found.cast(pl.Int64) if column.kind == "integer" else found, gone)
+        if column.kind != "continuous":
+            found = found.cast(pl.Int64)
+        return with_missing(found.cast(DATETIME) if column.kind == "datetime" else found, gone)
 
     def derived_states(self, place: int, lines: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the states that a column follows into, given those of the columns it follows from.
@@ -265,8 +268,3 @@ class TableEncoder:
                     f"{len(part.edges)} averaged quantiles, range{round_}"
                 )
         return told
-
-
-def _numbers(values: pl.Series) -> np.ndarray:
-    """Return canonical values as float64 ``(n,)``, NaN where missing."""
-    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
