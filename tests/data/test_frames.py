@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import subprocess
 import sys
 from decimal import Decimal
@@ -420,3 +421,16 @@ def test_raw_frames_name_the_dtypes_that_came() -> None:
     assert raw.dtypes == {"x": "float64", "s": f"category[{text}]"}
     assert raw.ordered == {"s"}
     assert raw.frame["s"].dtype == pl.Enum(["b", "a"])
+
+
+def test_every_column_of_arrow_comes_back_as_one() -> None:
+    """What ``dtype_backend="pyarrow"`` reads; pandas takes the name of such texts for that of its own."""
+    text = "a,n,x,t,b,s,y\n" + "".join(
+        f"{'pqr'[i % 3]},{i % 9},{i / 7:.2f},2024-01-{1 + i % 28:02},{i % 2 == 0},{'fm'[i % 2]},{i % 4 // 2}\n"
+        for i in range(60)
+    )
+    frame = pd.read_csv(io.StringIO(text), dtype_backend="pyarrow")
+    frame.loc[3, "a"] = None
+    for whole in (frame, frame.astype({"a": "category"})):
+        back = Table(whole, target="y", favorable=1, sensitive="s").native()
+        pd.testing.assert_frame_equal(back, whole)

@@ -369,3 +369,34 @@ def test_a_column_called_like_row_labels_that_repeats_itself_is_learned() -> Non
 def test_edges_that_cut_nobody_off_are_said_as_they_are(edges: list[float], said: str) -> None:
     with pytest.raises(DataError, match=f"one group only, that of {said}:"):
         Table(rows(), target="paid", favorable="yes", sensitive={"age": edges})
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%Y/%m/%d", "%d-%m-%Y"])
+def test_dates_as_people_write_them_are_read_and_written_back(form: str, tmp_path: Path) -> None:
+    days = [dt.datetime(2024, 1, 1) + dt.timedelta(days=7 * i, hours=i % 24) for i in range(N)]
+    texts = [day.strftime(form) for day in days]
+    frame = rows(x=texts)
+    frame.write_csv(tmp_path / "t.csv")
+    for table in (Table(frame), Table(tmp_path / "t.csv")):
+        assert (table.schema["x"].kind, table.schema["x"].format) == ("datetime", form)
+        assert table.native()["x"].to_list() == texts
+        assert table.frame["x"].is_sorted()
+
+
+def test_a_date_that_may_be_in_one_month_or_another_stays_text() -> None:
+    texts = [f"{1 + i % 12:02}/{1 + i % 6:02}/2024" for i in range(N)]
+    assert schema_of(texts).kind == "categorical"
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([4.31e-05, 1.2e-04, 7e-06], 7),
+        ([0.12345678, 0.5], 8),
+        ([12345.12345678, 0.5], None),  # so far behind the first digit, what is there may be rounding
+        (np.random.default_rng(0).random(N).tolist(), None),
+        ((1e5 * np.random.default_rng(0).random(N)).tolist(), None),
+    ],
+)
+def test_small_numbers_keep_their_decimals(values: list[float], decimals: int | None) -> None:
+    assert schema_of([values[i % len(values)] for i in range(N)]).decimals == decimals

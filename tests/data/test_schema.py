@@ -119,7 +119,7 @@ def test_contradictions_are_named(change: dict[str, Any], words: list[str]) -> N
         ({"minimum": "2020-01-01"}, ["'age'", "integer"]),
         ({"edges": [40, 30]}, ["'age'", "ascend"]),
         ({"edges": []}, ["'age'", "edges"]),
-        ({"decimals": 12}, ["'age'", "'decimals'"]),
+        ({"decimals": 13}, ["'age'", "'decimals'"]),
         ({"lowest": 1}, ["'age'", "'lowest'", "no such field"]),
     ],
 )

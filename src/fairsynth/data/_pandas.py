@@ -24,6 +24,9 @@ from fairsynth.data.frames import (
 from fairsynth.data.schema import Column, Schema
 from fairsynth.errors import DataError
 
+#: The one dtype whose name reads back as another: pandas takes it for its own strings.
+ARROW_STRING = pd.ArrowDtype(pa.string())
+ARROW_STRING_TEXT = "arrow string"
 _NULLS = {"None": None, "nan": float("nan"), "NA": pd.NA}
 
 
@@ -93,6 +96,8 @@ def _dtype_text(name: str, values: pd.Series) -> str:
     text = str(dtype)
     if not is_scalar or isinstance(dtype, pd.SparseDtype):
         raise unsupported(name, text)
+    if dtype == ARROW_STRING:
+        return ARROW_STRING_TEXT
     try:
         same = pd.api.types.pandas_dtype(text) == dtype
     except (TypeError, NotImplementedError):
@@ -156,7 +161,7 @@ def value_type_of(text: str) -> pl.DataType:
                                          "date": pl.Date(), "datetime": pl.Datetime("us"),
                                          "decimal": pl.Decimal(38, 6)}  # fmt: skip
         return names.get(held, pl.String())
-    if text.startswith(("string<", "interval[")):
+    if text.startswith(("string<", "interval[")) or text == ARROW_STRING_TEXT:
         return pl.String()
     dtype = pd.api.types.pandas_dtype(text)
     if isinstance(dtype, pd.DatetimeTZDtype):
@@ -208,7 +213,7 @@ def _values_of(values: pl.Series, text: str) -> Any:
         return dtype.__from_arrow__(to_arrow_array(values))
     if text.startswith("interval["):
         return _intervals(values, text)
-    dtype = pd.api.types.pandas_dtype(text)
+    dtype = ARROW_STRING if text == ARROW_STRING_TEXT else pd.api.types.pandas_dtype(text)
     if isinstance(dtype, pd.DatetimeTZDtype):
         plain = values.dt.replace_time_zone(None).to_numpy().astype(f"datetime64[{dtype.unit}]")
         return pd.DatetimeIndex(plain).tz_localize("UTC").tz_convert(dtype.tz).array

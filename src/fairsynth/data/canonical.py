@@ -376,6 +376,12 @@ DATETIME_FORMATS = (
         for zone in ("", "Z")
     ),
 )
+#: Forms in which people write dates, which are taken if no other of them fits as well: 03/04/2026 is in March or April.
+WRITTEN_DATES = tuple(
+    f"{day}{clock}"
+    for day in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d")
+    for clock in ("", " %H:%M", " %H:%M:%S")
+)
 
 
 def parse_datetime(texts: pl.Series, form: str) -> pl.Series:

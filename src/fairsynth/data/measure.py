@@ -7,12 +7,21 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from fairsynth.data.canonical import DATETIME_FORMATS, EXACT_INTEGERS, mask_missing, parse_datetime
+from fairsynth.data.canonical import (
+    DATETIME_FORMATS,
+    EXACT_INTEGERS,
+    WRITTEN_DATES,
+    mask_missing,
+    parse_datetime,
+)
 from fairsynth.data.schema import MICROSECONDS
 
 #: How many rows must stand behind a remembered extreme.
 EXTREME_ROWS = 5
-MAX_DECIMALS = 6
+MAX_DECIMALS = 12
+#: More decimals than these count only if they are far coarser than what a float can hold of the largest number.
+SURE_DECIMALS = 6
+COARSER = 1e4
 #: Part of a number below which a difference is one of rounding in binary: four units in the last place.
 LAST_BITS = 4 * 2.0**-53
 
@@ -66,20 +75,26 @@ def unit_of(moments: pl.Series) -> str:
 
 
 def decimals_of(values: pl.Series) -> int | None:
-    """Return how many decimal places the values have, None if more than six.
+    """Return how many decimal places the values have, None if more than twelve, or than floats as large can tell.
 
     What adding up decimals leaves in the last bits (41.300000000000004) is no further place.
     """
     present = values.drop_nulls()
     parts = (present.head(1000), present)
-    for places in range(MAX_DECIMALS + 1):
+    largest = float(present.abs().max() or 0.0)  # type: ignore[arg-type]
+    most = max(
+        (p for p in range(MAX_DECIMALS + 1) if 10.0**-p > COARSER * LAST_BITS * largest),
+        default=SURE_DECIMALS,
+    )
+    most = max(most, SURE_DECIMALS)
+    for places in range(most + 1):
         if all((part.round(places) == part).all() for part in parts):
             return places
-    for places in range(MAX_DECIMALS + 1):
+    for places in range(most + 1):
         # Of numbers so large that their last bits are decimals themselves, nothing is taken for noise.
-        most = 0.01 * 10.0**-places
+        noise = 0.01 * 10.0**-places
         if all(
-            ((part.round(places) - part).abs() <= (part.abs() * LAST_BITS).clip(upper_bound=most)).all()
+            ((part.round(places) - part).abs() <= (part.abs() * LAST_BITS).clip(upper_bound=noise)).all()
             for part in parts
         ):
             return places
@@ -112,18 +127,24 @@ def parse_numbers(values: pl.Series, tokens: Sequence[str]) -> tuple[pl.Series |
 
 
 def parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
-    """Read texts as moments if all have the same ISO 8601 format and come back unchanged."""
+    """Read texts as moments if all have the same format, of ISO 8601 or as people write dates, and come back unchanged.
+
+    A date is not read where two formats fit all.
+    """
     present = values.drop_nulls()
-    if not len(present) or not present.head(100).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+    if not len(present) or not present.head(100).str.contains(r"^\d{2,4}[-./]\d{2}[-./]\d{2}").all():
         return None, None
-    for form in DATETIME_FORMATS:
-        if (
-            (present.head(100) != parse_datetime(present.head(100), form).dt.to_string(form))
-            .fill_null(True)
-            .any()
-        ):
-            continue
-        moments = parse_datetime(values, form)
-        if moments.null_count() == values.null_count() and (moments.dt.to_string(form) == values).all():
-            return moments, form
+    for forms in (DATETIME_FORMATS, WRITTEN_DATES):
+        found = []
+        for form in forms:
+            some = present.head(100)
+            if (some != parse_datetime(some, form).dt.to_string(form)).fill_null(True).any():
+                continue
+            moments = parse_datetime(values, form)
+            if moments.null_count() == values.null_count() and (moments.dt.to_string(form) == values).all():
+                found.append((moments, form))
+                if forms is DATETIME_FORMATS:
+                    break
+        if len(found) == 1:
+            return found[0]
     return None, None

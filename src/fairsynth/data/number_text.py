@@ -16,7 +16,7 @@ import polars as pl
 _SIGN = "[$€£¥₹%]"
 #: A number, what stands before and behind it, and how thousands and decimals are parted, as a pattern says it.
 _PATTERN = re.compile(
-    rf"(?P<before>(?:{_SIGN} ?)?)#(?P<thousands>[,. '\u00a0\u202f]?)##0(?:(?P<decimal>[.,])(?P<places>##|0{{1,6}}))?"
+    rf"(?P<before>(?:{_SIGN} ?)?)#(?P<thousands>[,. '\u00a0\u202f]?)##0(?:(?P<decimal>[.,])(?P<places>0?##|0{{1,6}}))?"
     rf"(?P<after>(?: ?{_SIGN})?)"
 )
 #: How thousands and decimals are parted, the likelier way first: where all have three digits behind one comma, it
@@ -51,6 +51,8 @@ class NumberText:
         What parts decimals.
     places : int or None
         How many decimals all have, 0 for none; None if each has as many as it needs.
+    one_at_least : bool
+        Whether a number that needs none has a zero all the same, as pandas writes it.
     """
 
     before: str
@@ -58,12 +60,14 @@ class NumberText:
     decimal: str
     after: str
     places: int | None
+    one_at_least: bool = False
 
     @property
     def pattern(self) -> str:
         """The same as a text for a schema: ``$#,##0.00``, or ``#,##0.##`` where decimals differ in number."""
+        free = "0##" if self.one_at_least else "##"
         places = (
-            "" if self.places == 0 else self.decimal + ("##" if self.places is None else "0" * self.places)
+            "" if self.places == 0 else self.decimal + (free if self.places is None else "0" * self.places)
         )
         return f"{self.before}#{self.thousands}##0{places}{self.after}"
 
@@ -79,7 +83,8 @@ class NumberText:
             found["thousands"],
             decimal or _other(found["thousands"]),
             found["after"],
-            None if places == "##" else len(places or ""),
+            None if places in ("##", "0##") else len(places or ""),
+            places == "0##",
         )
 
     def read(self, texts: pl.Series) -> pl.Series:
@@ -100,7 +105,9 @@ class NumberText:
         plain = numbers.cast(pl.String)
         if numbers.dtype == pl.Float64:
             plain = numbers.cast(pl.Decimal(38, self.places or MOST_PLACES)).cast(pl.String)
-            plain = plain if self.places else plain.str.strip_chars_end("0").str.strip_suffix(".")
+            if not self.places:
+                plain = plain.str.strip_chars_end("0")
+                plain = plain.str.replace(r"\.$", ".0") if self.one_at_least else plain.str.strip_suffix(".")
         parts = pl.DataFrame({"text": plain}).select(
             pl.col("text").str.starts_with("-").alias("negative"),
             pl.col("text").str.extract(r"^-?(\d+)").alias("whole"),
@@ -154,7 +161,7 @@ def written_numbers(texts: pl.Series) -> tuple[pl.Series, NumberText] | None:
         if coded and thousands not in ("", ","):
             continue
         for some in (first, present):
-            way = NumberText(before[0], thousands, decimal, after[0], _places(some, decimal, after[0]))
+            way = NumberText(before[0], thousands, decimal, after[0], *_places(some, decimal, after[0]))
             numbers = way.read(some)
             if numbers.null_count() or (way.write(numbers) != some).any():
                 break
@@ -168,8 +175,13 @@ def _other(thousands: str) -> str:
     return "," if thousands == "." else "."
 
 
-def _places(texts: pl.Series, decimal: str, after: str) -> int | None:
-    """Return how many decimals all texts have; None if not all have as many, or more than anybody writes."""
+def _places(texts: pl.Series, decimal: str, after: str) -> tuple[int | None, bool]:
+    """Return how many decimals all texts have, and whether a number that needs none has one if these differ.
+
+    None if not all have as many, or more than anybody writes.
+    """
     digits = texts.str.strip_suffix(after).str.extract(rf"{re.escape(decimal)}(\d+)$").fill_null("")
     lengths = digits.str.len_chars().unique()
-    return int(lengths[0]) if len(lengths) == 1 and int(lengths[0]) <= MOST_PLACES else None
+    if len(lengths) == 1 and int(lengths[0]) <= MOST_PLACES:
+        return int(lengths[0]), False
+    return None, bool(lengths.min()) and bool((digits == "0").any())

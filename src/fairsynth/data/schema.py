@@ -88,7 +88,7 @@ class Column(BaseModel):
     ordered: bool = False
     minimum: int | float | datetime | None = None
     maximum: int | float | datetime | None = None
-    decimals: int | None = Field(default=None, ge=0, le=6)
+    decimals: int | None = Field(default=None, ge=0, le=12)
     has_missing: bool = False
     missing_marker: str | None = None
     marker_level: int | None = Field(default=None, ge=0)
@@ -436,7 +436,7 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> str:
         if problem["type"] == "extra_forbidden":
             reason = "no such field; remove it or correct its name"
         else:
-            reason = problem["msg"].removeprefix("Value error, ")
+            reason = problem["msg"].removeprefix("Value error, ").removeprefix(f"{place}: ")
         said.append(f"{place}: {reason}" if place else reason)
     return "the schema is wrong: " + "; ".join(dict.fromkeys(said)) + "."
 
