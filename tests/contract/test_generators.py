@@ -658,6 +658,16 @@ def test_a_band_that_nobody_is_remembered_in_is_an_error(make: Make, table_of: T
         make().fit(table)
 
 
+@pytest.mark.parametrize("given", ["demographic_parity", 1.0, None])
+def test_what_is_no_fairness_is_refused_with_one_that_is(given: Any, make: Make, table_of: TableOf) -> None:
+    model = make()
+    if given is None and model.fairness_optional:
+        pytest.skip("None may stand for it")
+    model.fairness = given
+    with pytest.raises(SettingsError, match=r"fs\.Fairness\('demographic_parity'\)"):
+        model.fit(table_of("polars"))
+
+
 def test_criteria_that_it_does_not_know(make: Make, name: str, table_of: TableOf) -> None:
     can = get_generator_class(name).capabilities
     unknown = {"demographic_parity", "equalized_odds", "equal_opportunity"} - set(can.criteria)

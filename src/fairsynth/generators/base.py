@@ -131,6 +131,8 @@ class Generator(BaseEstimator, ABC):
     capabilities: ClassVar[Capabilities]
     #: Whether it can be fitted to a `StreamedTable`.
     streams: ClassVar[bool] = False
+    #: Whether None may stand for `fairness`.
+    fairness_optional: ClassVar[bool] = True
 
     fairness: Fairness | None
     seed: int
@@ -238,8 +240,13 @@ class Generator(BaseEstimator, ABC):
                 "does (`fairsynth models`), or declare it categorical."
             )
         self._check_variety(table)
-        if self.fairness is None:
+        if self.fairness is None and self.fairness_optional:
             return
+        if not isinstance(self.fairness, Fairness):
+            raise SettingsError(
+                f"fairness={self.fairness!r} must be a Fairness, such as fs.Fairness('demographic_parity'); at "
+                "strength 0 it asks for nothing."
+            )
         criterion = self.fairness.criterion
         if can.criteria and criterion not in can.criteria:
             raise CapabilityError(

@@ -133,6 +133,7 @@ class DECAF(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "decaf"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="one network a column along a causal graph, with the edges that carry unfairness cut",
         paper="DECAF, NeurIPS 2021",

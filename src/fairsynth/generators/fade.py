@@ -162,6 +162,7 @@ class FADE(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fade"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="score-based diffusion steered by two classifiers; meta-training over domains if asked for",
         paper="FADE, IJCAI 2025",

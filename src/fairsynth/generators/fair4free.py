@@ -82,6 +82,7 @@ class Fair4Free(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fair4free"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="data-free student: noise to the fair latent, distilled from the teacher's file alone",
         paper="arXiv 2410.01423",

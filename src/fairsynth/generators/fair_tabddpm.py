@@ -145,6 +145,7 @@ class FairTabDDPM(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fair-tabddpm"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="mixed-type diffusion guided by label and group; at strength 0 a plain tabular diffusion",
         paper="Fair-TabDDPM, TMLR 2025",

@@ -155,6 +155,7 @@ class FairTrees(Generator):
     #: Sums that the tree of a column may ask (`trees.directions`): none, as published.
     directions: int = 0
     name: ClassVar[str] = "fair-trees"
+    fairness_optional: ClassVar[bool] = False
     streams: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="a tree for every column, the label moved near its threshold; seconds on a laptop",

@@ -121,6 +121,7 @@ class FairGAN(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fairgan"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="GAN given the group, with a second critic that must not read it from the row",
         paper="FairGAN, IEEE Big Data 2018",

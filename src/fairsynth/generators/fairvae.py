@@ -135,6 +135,7 @@ class FairVAE(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fairvae"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="variational autoencoder with a distance-covariance penalty; the teacher of the students",
         paper="FairDisCo, KDD 2022",

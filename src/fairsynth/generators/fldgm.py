@@ -158,6 +158,7 @@ class FLDGM(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "fldgm"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="diffusion, WGAN-GP or LSGAN in the frozen fair latent space of FairVAE",
         paper="FLDGM, ECAI 2023",

@@ -80,6 +80,7 @@ class LatentDistillation(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "latent-distillation"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="small encoder distilled from FairVAE's with the data",
         paper="arXiv 2408.10755",

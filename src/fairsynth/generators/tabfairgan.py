@@ -125,6 +125,7 @@ class TabFairGAN(Generator):
 
     fairness: Fairness
     name: ClassVar[str] = "tabfairgan"
+    fairness_optional: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         title="Wasserstein GAN of whole rows with the gap between groups in its second phase",
         paper="TabFairGAN, MAKE 2022",
