@@ -221,5 +221,6 @@ def test_a_bound_that_only_useless_models_meet_is_not_met_and_says_why(
     monkeypatch.setattr(_Court, "judge", useless)
     with pytest.warns(FairsynthWarning, match="next to one answer for everybody") as said:
         _, promise = meet(few_favored(3000, 0), "dpr>=0.5", seed=0, confidence=0)
-    assert not promise.met
-    assert "settings that were tried leave models with a balanced accuracy below" in str(said[0].message)
+    assert not promise.met and promise.useless == promise.tried
+    assert "settings that were tried leave models with a balanced accuracy below" in str(promise)
+    assert str(promise) in str(said[0].message)

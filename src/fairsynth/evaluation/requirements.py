@@ -126,6 +126,10 @@ class Promise:
         Groups too small to be judged.
     tried : int
         Settings that were tried.
+    useless : int
+        Of these, how many leave models whose balanced accuracy is below `least_balanced`: half of what real rows tell.
+    least_balanced : float
+        Between one half, which is one answer for everybody, and that of models trained on real rows.
     """
 
     requirements: tuple[str, ...]
@@ -145,6 +149,8 @@ class Promise:
     people: int
     left_out: tuple[str, ...]
     tried: int
+    useless: int
+    least_balanced: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -160,12 +166,17 @@ class Promise:
             f", not in the {self.asked_confidence:.0%} that were asked for"
         )  # fmt: skip
         bounds = all(self.values[text] >= Requirement.parse(text).bound for text in self.requirements)
-        useless = (
-            " The bounds hold, but models tell less than half of what those of real rows do: next to one answer for "
-            "everybody."
-            if bounds and not self.met
-            else ""
-        )
+        useless = ""
+        if bounds and not self.met:
+            useless = (
+                " The bounds hold, but models tell less than half of what those of real rows do: next to one answer "
+                "for everybody."
+            )
+        if self.useless and not self.met:
+            useless += (
+                f" {self.useless} of the {self.tried} settings that were tried leave models with a balanced accuracy "
+                f"below {self.least_balanced:.3f}, half of what real rows tell: next to one answer for everybody."
+            )
         small = f" Too small to be judged: {', '.join(self.left_out)}." if self.left_out else ""
         return (
             f"{verdict} {self.people:,} people held out, {told}; it holds in {self.confidence:.0%} of resamplings of "
@@ -290,19 +301,13 @@ def meet(
     promise = Promise(
         tuple(str(one) for one in asked), met, best.confidence, float(confidence), best.values, real.values,
         best.criterion, best.strength, best.auroc, best.balanced, best.accuracy, real.auroc, real.balanced,
-        real.accuracy, len(court.people), court.left_out, len(tried),
+        real.accuracy, len(court.people), court.left_out, len(tried), sum(one.balanced < floor for one in tried),
+        float(floor),
     )  # fmt: skip
     made.promise_ = promise.to_dict()
     if not met:
-        useless = sum(one.balanced < floor for one in tried)
-        why = (
-            f" {useless} of the {len(tried)} settings that were tried leave models with a balanced accuracy below "
-            f"{floor:.3f}, half of what real rows tell: next to one answer for everybody."
-            if useless
-            else ""
-        )
         warnings.warn(
-            f"the requirement cannot be met: what comes nearest is taken. {promise}{why}",
+            f"the requirement cannot be met: what comes nearest is taken. {promise}",
             FairsynthWarning,
             stacklevel=2,
         )
