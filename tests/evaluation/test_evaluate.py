@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from fairsynth.data.table import Table
-from fairsynth.errors import DataError, SchemaError, SettingsError
+from fairsynth.errors import DataError, FairsynthWarning, SchemaError, SettingsError
 from fairsynth.evaluation import equal_rates
 from fairsynth.evaluation.evaluate import evaluate
 from fairsynth.evaluation.result import Evaluation
@@ -172,6 +172,23 @@ def test_trap_7_the_synthetic_rows_are_never_their_own_test(train: Table, test: 
 
 
 # ---------------------------------------------------------------------- mutations
+def test_trap_7_train_rows_are_no_test_either(
+    train: Table, test: Table, fresh: Table, biased: Callable[..., pl.DataFrame]
+) -> None:
+    some = len(test) // 2
+    mixed = train.replace(pl.concat([train.frame[:some], test.frame[:some]]))
+    with pytest.warns(FairsynthWarning, match=r"5\d% of the real rows .* among those it was learned from"):
+        said = evaluate(train, mixed, fresh, models=FAST, depth="quick")
+    assert any("Test on rows that were held out" in note for note in said.meta["notes"])
+    # Where few columns of few levels repeat anyway, it says nothing.
+    people = [
+        Table(biased(600, seed).drop("skill", "hours"), target="paid", favorable="yes", sensitive="sex")
+        for seed in (0, 1, 2)
+    ]
+    found = evaluate(*people, models=FAST, depth="quick")
+    assert found.value("exact_copies", "holdout") > 0.9 and not found.meta["notes"]
+
+
 def test_mutation_a_copy_of_the_train_rows(train: Table, test: Table) -> None:
     found = judge(train, test, train.frame, depth="core")
     assert found.value("exact_copies") == 1.0

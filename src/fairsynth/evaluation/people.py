@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from fairsynth.errors import DataError
+from fairsynth.errors import DataError, FairsynthWarning
 from fairsynth.evaluation.context import Context
 from fairsynth.evaluation.features import (
     Points,
@@ -19,6 +20,9 @@ from fairsynth.evaluation.features import (
 )
 from fairsynth.evaluation.rows import Neighbourhoods
 from fairsynth.metrics import attacks, privacy
+
+#: Share of hold-out rows that may be train rows beyond what copies among these explain.
+OVERLAP = 0.25
 
 
 def score_privacy(context: Context, near: Neighbourhoods) -> None:
@@ -38,6 +42,23 @@ def _copies(context: Context) -> None:
         share = privacy.copies(row_keys(table.frame, context.schema), train)
         note = "rows equal to a train row in every column but identifiers"
         context.add("privacy", "exact_copies", share, source=source, n=len(table), note=note)
+        if source == "holdout":
+            _doubt(context, share, train)
+
+
+def _doubt(context: Context, share: float, train: np.ndarray) -> None:
+    """Warn where hold-out rows are train rows far more often than train rows are each other's copies."""
+    _, counts = np.unique(train, return_counts=True)
+    usual = float(counts[counts > 1].sum() / len(train))
+    if share <= usual + OVERLAP:
+        return
+    told = (
+        f"{share:.0%} of the real rows that this is tested on are among those it was learned from ({usual:.0%} of "
+        "those have a copy among themselves): what models decide on them, and what is said of copies, is not of new "
+        "people. Test on rows that were held out."
+    )
+    context.notes.append(told)
+    warnings.warn(told, FairsynthWarning, stacklevel=4)
 
 
 def _closest_records(context: Context, near: Neighbourhoods) -> None:

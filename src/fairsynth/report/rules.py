@@ -136,6 +136,10 @@ def hollow_parity(found: Findings, source: str, ratio: str) -> Reason | None:
     for attribute in found.single_attributes:
         inside, real = (found.value("label_parity_ratio", s, attribute=attribute) for s in (source, "real"))
         outside, before = (found.value(ratio, s, attribute=attribute) for s in (source, "real"))
+        # A handful of people is no ground for this.
+        large = _among_large(found, ratio, source, attribute)
+        if large is not None:
+            outside, before = large, _among_large(found, ratio, "real", attribute)
         if inside is None or outside is None or (real is not None and inside < real + PARITY_GAINED):
             continue
         limit = BANDS["fairness_ratio"].caution
