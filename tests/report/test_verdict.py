@@ -167,6 +167,23 @@ def test_small_groups_do_not_decide(scored):
     assert levels(scored(*change(GOOD, "dpr", "synthetic", 0.2), *large))["fair"] == "poor"
 
 
+@pytest.mark.parametrize(("few", "hollow"), [(9, False), (900, True)])
+def test_a_handful_of_people_does_not_make_a_table_hollow(scored, few, hollow):
+    """Labels in parity, and decisions unfair to a group: of nine people it is no ground for an accusation."""
+    entries = change(change(GOOD, "dpr", "synthetic", 0.3), "dpr", "real", 0.35)
+    for source, low in (("synthetic", 0.15), ("real", 0.17)):
+        rates = (("a", 0.5, 900), ("b", 0.48 if source == "synthetic" else 0.2, 800), ("c", low, few))
+        entries += [("selection_rate", source, rate, {"group": name, "n": n}) for name, rate, n in rates]
+    inside = {"attribute": "sex"}
+    entries += [
+        ("label_parity_ratio", "synthetic", 0.95, inside),
+        ("label_parity_ratio", "real", 0.5, inside),
+    ]
+    table = verdict(scored(*entries)).table("synthetic")
+    assert any("looks fair by sex" in reason.text for reason in table.disguises) == hollow
+    assert table.answer("fair").level == ("poor" if hollow else "caution")
+
+
 def _overall(rate, real):
     whole = {"attribute": None}
     return [("selection_rate", "synthetic", rate, whole), ("selection_rate", "real", real, whole)]
