@@ -20,7 +20,7 @@ from fairsynth.errors import BundleError, SettingsError
 from fairsynth.evaluation.downstream import MODELS, Downstream, Task
 from fairsynth.fairness import Fairness
 from fairsynth.generators import audit
-from fairsynth.generators.audit import by_labels
+from fairsynth.generators.audit import by_labels, to_like_errors
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.evening import STEEPEST, Evening
@@ -312,6 +312,22 @@ def test_alike_errors_are_had_at_a_price_and_no_dearer(monkeypatch: pytest.Monke
     assert ratios[0] < ratios[1] < ratios[2]
     assert right[0] > right[1] > right[2]
     assert ratios[2] > 0.9
+
+
+def test_errors_are_not_made_alike_by_favoring_everybody() -> None:
+    """Where most are favorable and models tell little, one answer for all is as right, and alike in all groups."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 2, 4000)
+    actual = rng.random(4000) < np.where(groups == 0, 0.8, 0.6)
+    scores = rng.normal(0.6, 0.5, 4000) + 0.15 * actual + 0.5 * (groups == 0)
+
+    def balanced(least: float) -> float:
+        shifts = to_like_errors(scores, actual, groups, 2, opportunity_only=False, least=least)
+        chosen = scores + shifts[groups] > 0
+        return float(chosen[actual].mean() + 1 - chosen[~actual].mean()) / 2
+
+    assert balanced(0.0) < 0.51
+    assert balanced(0.55) > 0.549
 
 
 def test_an_opportunity_is_made_alike_without_regard_to_false_ones() -> None:

@@ -162,7 +162,7 @@ class Drawn(float):
 def test_by_how_much_is_a_straight_line_between_bounds(
     plain: tuple[float, float], sharpest: tuple[float, float], told: float
 ) -> None:
-    custom = Custom((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    custom = Custom((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (0.7, 0.7, 0.7))
     found = sharpness(lambda times, turn: Drawn(times), None, Told(plain, sharpest), custom)  # type: ignore[arg-type, return-value]
     assert found == pytest.approx(told)
 

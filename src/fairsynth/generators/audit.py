@@ -43,6 +43,11 @@ SURE_DRAWS = 3
 FLAT = 1e-6
 #: What models say grows by no less than this part of what labels are drawn with; what looks like less is chance.
 SLOWEST = 0.25
+#: Part of what models of real rows tell beyond a coin (balanced accuracy above one half) that is to be left: with next
+#: to everybody favored all errors are alike.
+LEFT = 0.5
+#: What a balanced accuracy below that costs, of right decisions.
+DEAR = 10.0
 #: Log odds tried for a group in one round.
 GRID = np.linspace(-1.0, 1.0, 81)
 #: How often each group is gone over in a round, at most.
@@ -106,19 +111,22 @@ def audited(
         start = start.sharpened(times, margins)
     rates = custom.rates if parity and custom is not None else (None, None, None)
 
-    def lacking(scores: np.ndarray, rate: float | None) -> np.ndarray:
+    told = custom.balanced if custom is not None else (0.5, 0.5, 0.5)
+
+    def lacking(scores: np.ndarray, rate: float | None, balanced: float) -> np.ndarray:
         if parity:
             return to_one_rate(scores, groups, n_groups, near=NEAR, rate=rate)
         return to_like_errors(
-            scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity"
-        )
+            scores, actual, groups, n_groups, opportunity_only=criterion == "equal_opportunity",
+            least=0.5 + LEFT * (balanced - 0.5),
+        )  # fmt: skip
 
     now, tried = start, []
     for turn in range(ROUNDS):
         found = auditors.decisions(draw(now, turn, n_rows), rough=turn < ROUNDS - AVERAGED)
         if found is None:
             break
-        boosted, forest, linear = (lacking(scores, rate) for scores, rate in zip(found, rates, strict=True))
+        boosted, forest, linear = (lacking(*one) for one in zip(found, rates, told, strict=True))
         now = replace(
             now,
             crossing=np.clip(now.crossing + PACE * (boosted + forest) / 2, -MAX_SHIFT, MAX_SHIFT),
@@ -236,7 +244,13 @@ def sharpness(draw: Callable[[float, int], Table], drawn: Table, auditors: Audit
 
 
 def to_like_errors(
-    scores: np.ndarray, actual: np.ndarray, groups: np.ndarray, n_groups: int, *, opportunity_only: bool
+    scores: np.ndarray,
+    actual: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    *,
+    opportunity_only: bool,
+    least: float = 0.0,
 ) -> np.ndarray:
     """Return what has to be added to the scores of each group so that a model errs alike in all of them.
 
@@ -257,13 +271,16 @@ def to_like_errors(
         Number of groups; those of fewer than `FEW` people of either label get 0.
     opportunity_only : bool
         Match the true positive rate only.
+    least : float
+        Balanced accuracy over all groups below which nothing is worth it, if there is a way to have it.
 
     Returns
     -------
     np.ndarray
         float64 ``(n_groups,)``.
     """
-    rates, right = {}, {}
+    rates, right, balanced = {}, {}, {}
+    n_good, n_bad = max(int(actual.sum()), 1), max(int((~actual).sum()), 1)
     for group in range(n_groups):
         own = groups == group
         good, bad = np.sort(scores[own & actual]), np.sort(scores[own & ~actual])
@@ -272,10 +289,16 @@ def to_like_errors(
             logs = [np.log((true + 0.5) / (len(good) + 1)), np.log((false + 0.5) / (len(bad) + 1))]
             rates[group] = np.stack(logs[:1] if opportunity_only else logs)
             right[group] = (true - false) / len(scores)
+            balanced[group] = (true / n_good - false / n_bad) / 2
     shifts = np.zeros(n_groups)
     if len(rates) < 2:
         return shifts
     at = dict.fromkeys(rates, len(GRID) // 2)
+    alone = ~np.isin(groups, [*rates])
+    # Of groups that are too small nobody moves.
+    rest = (
+        0.5 + ((scores[alone & actual] > 0).sum() / n_good - (scores[alone & ~actual] > 0).sum() / n_bad) / 2
+    )
     by_size = sorted(rates, key=lambda group: int((groups == group).sum()))
     for _ in range(SWEEPS):
         before = dict(at)
@@ -284,7 +307,8 @@ def to_like_errors(
             high = np.maximum(rates[group], others.max(1, keepdims=True))
             low = np.minimum(rates[group], others.min(1, keepdims=True))
             gap = np.maximum((high - low).max(0) + np.log(NEAR), 0.0)
-            worth = right[group] - PRICE * gap
+            found = rest + sum(balanced[other][at[other]] for other in rates if other != group)
+            worth = right[group] - PRICE * gap - np.maximum(least - found - balanced[group], 0.0) * DEAR
             best = np.flatnonzero(worth >= worth.max() - 1e-12)
             at[group] = int(best[np.argmin(np.abs(GRID[best]))])
         if at == before:

@@ -46,10 +46,13 @@ class Custom:
         Share of people whom they favor.
     spreads : tuple of float
         Standard deviation of their log odds for drawn rows; those beyond `SURE` count as that.
+    balanced : tuple of float
+        Balanced accuracy of their decisions.
     """
 
     rates: tuple[float, ...]
     spreads: tuple[float, ...]
+    balanced: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Auditors:
         people, strangers = self.known.people, self.known.numbers(drawn.frame)
         part = np.arange(len(people)) % FOLDS
         favored, spreads, decided = np.zeros(len(KINDS)), [], 0
+        right, people_of = np.zeros((2, len(KINDS))), np.zeros(2)
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
@@ -135,10 +139,18 @@ class Auditors:
                 return None
             decided += int(own.sum())
             favored += [(line[: own.sum()] > 0).sum() for line in found]
+            for kind, label in enumerate((self.actual[own], ~self.actual[own])):
+                right[kind] += [((line[: own.sum()] > 0) == (kind == 0))[label].sum() for line in found]
+            people_of += [self.actual[own].sum(), (~self.actual[own]).sum()]
             spreads.append([_spread(line[own.sum() :]) for line in found])
             if decided >= ENOUGH:
                 break
-        return Custom(tuple((favored / decided).tolist()), tuple(np.mean(spreads, axis=0).tolist()))
+        balanced = (right / np.maximum(people_of, 1)[:, None]).mean(0)
+        return Custom(
+            tuple((favored / decided).tolist()),
+            tuple(np.mean(spreads, axis=0).tolist()),
+            tuple(balanced.tolist()),
+        )
 
     def spreads(self, synthetic: Table, drawn: Table) -> tuple[float, float] | None:
         """Return how sure boosted trees and a linear model of drawn rows are, as `Custom` does; None as `decisions`.
