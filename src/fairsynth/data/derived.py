@@ -2,10 +2,9 @@
 
 A total that is not the sum of its parts tells a drawn row from a real one, and makes a colleague who adds up distrust
 all others. So columns that follow from others are found when a table is learned: those that are a weighted sum of
-some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows; a
-moment may follow from another one and numbers. In drawn rows
-they are computed from what was drawn for the others. Ours; the search takes up column after column as matching
-pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
+some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows; a moment may
+follow from another one and the time between them. In drawn rows they are computed from what was drawn for the others.
+Ours; the search takes up column after column as matching pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class Derived(BaseModel):
             return " · ".join(([] if self.constant == 1 else [f"{self.constant:g}"]) + powers)
 
         def term(name: str, weight: float) -> str:
-            if abs(weight) in TIMES:
+            if abs(weight) in TIMES and abs(weight) > 1e6:  # a million may be one of anything
                 return f"{name} ({TIMES[abs(weight)]})"
             return name if abs(weight) == 1 else f"{abs(weight):g} · {name}"
 
