@@ -334,8 +334,8 @@ class _Inference:
             low, high = values.quantile(1 / 3), values.quantile(2 / 3)
             raise SchemaError(
                 f"sensitive column {self.name!r} is a number with more than {MAX_NUMERIC_LEVELS} values; "
-                f"say where its "
-                f"groups are cut, for example sensitive={{{self.name!r}: [{low:g}, {high:g}]}}."
+                f"say where its groups are cut, for example sensitive={{{self.name!r}: [{low:g}, {high:g}]}}, or on "
+                f"the command line --edges {self.name}={low:g},{high:g}."
             )
         return "categorical"
 

@@ -224,7 +224,8 @@ class Generator(BaseEstimator, ABC):
         if not schema.target or not schema.sensitive:
             lacking = "target" if not schema.target else "sensitive column"
             raise DataError(
-                f"{self.name} needs a {lacking}; name it: Table(..., target=..., sensitive=[...])."
+                f"{self.name} needs a {lacking}; name it: Table(..., target=..., sensitive=[...]), or --target and "
+                "--sensitive on the command line."
             )
         if len(schema.sensitive) > 1 and not can.several_sensitive:
             raise CapabilityError(
