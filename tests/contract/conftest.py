@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
-from toys import mixed_frame, mixed_table, small_table
+from toys import QUICK_TEACHER, mixed_frame, mixed_table, small_table
 from watched import Refit, Watched
 
 from fairsynth.data.table import Table
@@ -113,7 +113,7 @@ def _quick_defaults() -> Iterator[None]:
         patch.setattr(fairvae, "MIN_STEPS", 25)
         patch.setattr(latent_distillation, "MIN_STEPS", 25)
         patch.setattr(probes, "BOOSTED_ROUNDS", 10)
-        for setting, quick in (("epochs", 0.5), ("batch_size", 128), ("law_components", 4)):
+        for setting, quick in QUICK_TEACHER.items():
             patch.setitem(fairvae.FairVAE.__init__.__kwdefaults__, setting, quick)
         for place, name in (
             (audit, "ROUNDS"),

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.base import clone
+from toys import QUICK_TEACHER
 from watched import Refit, Watched
 
 from fairsynth.data.schema import MISSING_LEVEL
@@ -553,12 +554,15 @@ sys.path[:0] = {paths!r}
 import fairsynth.generators.audit as audit
 import fairsynth.generators.audited_trees as trees
 import fairsynth.generators.fairvae as fairvae
+import fairsynth.generators.latent_distillation as latent_distillation
+import fairsynth.generators.probes as probes
 import fairsynth.checkpoints as checkpoints
 from toys import small_table
 from fairsynth.generators.registry import get_generator_class
 checkpoints.SAVE_EVERY = -1.0
-fairvae.MIN_STEPS = 25
-fairvae.FairVAE.__init__.__kwdefaults__["epochs"] = 0.5
+fairvae.MIN_STEPS = latent_distillation.MIN_STEPS = 25
+probes.BOOSTED_ROUNDS = 10
+fairvae.FairVAE.__init__.__kwdefaults__.update({teacher!r})
 audit.ROUNDS = trees.ROUNDS = trees.AuditedTrees.rounds = audit.SURE_DRAWS = 1
 
 def progress(step):
@@ -589,6 +593,7 @@ def test_a_fit_killed_in_the_middle_goes_on_and_ends_the_same(
     script = SCRIPT.format(
         paths=[str(Path(fairsynth.__file__).parents[1]), str(root / "tests" / "helpers")],
         stage=last, at=at, name=name, settings=settings, folder=str(folder),
+        teacher=QUICK_TEACHER,
     )  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
