@@ -82,11 +82,8 @@ def decimals_of(values: pl.Series) -> int | None:
     present = values.drop_nulls()
     parts = (present.head(1000), present)
     largest = float(present.abs().max() or 0.0)  # type: ignore[arg-type]
-    most = max(
-        (p for p in range(MAX_DECIMALS + 1) if 10.0**-p > COARSER * LAST_BITS * largest),
-        default=SURE_DECIMALS,
-    )
-    most = max(most, SURE_DECIMALS)
+    more = (p for p in range(MAX_DECIMALS + 1) if 10.0**-p > COARSER * LAST_BITS * largest)
+    most = max(SURE_DECIMALS, max(more, default=0))
     for places in range(most + 1):
         if all((part.round(places) == part).all() for part in parts):
             return places

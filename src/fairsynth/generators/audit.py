@@ -162,8 +162,13 @@ def by_labels(
     which : np.ndarray
         The groups, bool ``(groups,)``; those without people stay.
     parity : bool
-        Let labels be as frequent as they are among all others then; else as they were in the group, which what sharpens
-        all scores would change.
+        Let labels be as frequent as they are among all others then, or as they were among all if there are no others;
+        else as they were in the group, which what sharpens all scores would change.
+
+    Returns
+    -------
+    Evening
+        What is moved of these groups is as large as may be where no move brings their labels there.
     """
     shares = expit(evening.moved(margins, groups, 1.0))
     others = ~which[groups]
