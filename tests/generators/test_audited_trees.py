@@ -422,6 +422,28 @@ def test_the_order_of_a_file_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert shares[0].tolist() == pytest.approx(shares[1].tolist(), abs=0.04)
 
 
+@pytest.mark.parametrize("balanced_rows", [2000, 500])
+def test_several_labels_are_allotted(balanced_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many rows of a group get a label is what is expected, give or take a few: chance would be off by twenty."""
+    monkeypatch.setattr("fairsynth.generators.tree_label.BALANCED_ROWS", balanced_rows)
+    frame = in_order(1600)
+    table = Table(frame.drop("good"), target="grade", favorable=["high", "middle"], sensitive="sex")
+    made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(table)
+    label, lines = made.label_, made.lines_
+    parents = lines.before(lines.layout.target)
+    known = lines.of_states(lines.layout.encoder.encode(table))
+    groups = table.groups().codes.astype(np.int64)
+    expected = label.shares(known, groups, parents)
+    off = []
+    for seed in range(20):
+        drawn = label.draw(known, groups, parents, np.random.default_rng(seed))
+        marked = drawn[:, None] == np.arange(expected.shape[1])
+        off.append([np.abs((marked - expected)[groups == k].sum(0)).max() for k in (0, 1)])
+        favorable = (marked[:, label.favored].sum(1) - expected[:, label.favored].sum(1))[groups == 0].sum()
+        assert abs(favorable) < 2
+    assert np.mean(off) < 4
+
+
 def test_trees_that_use_all_their_layers_can_be_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import fairsynth as fs
 from fairsynth.data.table import Table
 from fairsynth.generators.audit import sharpness
 from fairsynth.generators.audited_trees import AuditedTrees
-from fairsynth.generators.auditors import SURE, Auditors, Custom
+from fairsynth.generators.auditors import MANY_LABELS, SURE, Auditors, Custom
 from fairsynth.generators.evening import SHARPEST
 
 
@@ -30,7 +30,13 @@ def skill(people: Table) -> np.ndarray:
 
 
 def auditors(people: Table) -> Auditors:
-    return Auditors.of(people, people.groups().codes, lambda rows: rows.favorable(), seed=0)
+    return Auditors.of(
+        people,
+        people.groups().codes,
+        lambda rows: rows.favorable().astype(np.int64),
+        np.array([False, True]),
+        seed=0,
+    )
 
 
 def test_people_and_what_is_known_of_them_stay_together(proxies: tuple[Table, Table]) -> None:
@@ -98,6 +104,52 @@ def test_who_knows_says_so(proxies: tuple[Table, Table]) -> None:
     assert sure.rates == pytest.approx([(skill(people) > 0).mean()] * 3, abs=0.02)
     assert min(sure.spreads) > 3 > max(by_lot.spreads)
     assert max(sure.spreads) <= SURE
+
+
+def test_of_several_labels_the_likeliest_is_chosen(proxies: tuple[Table, Table]) -> None:
+    """A favorable label with less than half of the probability is chosen where no other has more."""
+    people, strangers = proxies
+    rng = np.random.default_rng(3)
+    skilled = skill(people) > 0
+    # With skill the first of three is likeliest, with less than one half; without it the second is.
+    label = np.where(
+        skilled,
+        rng.choice(3, len(people), p=[0.48, 0.26, 0.26]),
+        rng.choice(3, len(people), p=[0.05, 0.8, 0.15]),
+    )
+    codes, groups = {len(people): label}, people.groups().codes
+
+    def label_of(rows: Table) -> np.ndarray:
+        return codes[len(rows)]
+
+    of_three = Auditors.of(people, groups, label_of, np.array([True, False, False]), seed=0)
+    told = of_three.custom(strangers)
+    at_half = Auditors.of(
+        people, groups, lambda rows: (label_of(rows) == 0).astype(np.int64), np.array([False, True]), seed=0
+    ).custom(strangers)
+    assert told is not None
+    assert at_half is not None
+    # A linear model draws the step between the two kinds of people out.
+    assert told.rates[:2] == pytest.approx([skilled.mean()] * 2, abs=0.15)
+    assert (np.array(told.rates) > 1.4 * np.array(at_half.rates)).all()
+    scores = of_three.decisions(people)
+    assert scores is not None
+    assert all(own.shape == (len(people),) and np.isfinite(own).all() for own in scores)
+
+    # Two labels of one side are one: who is favored does not depend on how the other side is parted.
+    either = Auditors.of(people, groups, label_of, np.array([True, True, False]), seed=0).custom(strangers)
+    assert either is not None
+    assert min(either.rates) > 0.9
+
+
+def test_many_labels_are_told_by_whether_they_are_favorable(proxies: tuple[Table, Table]) -> None:
+    people, strangers = proxies
+    label = np.where(skill(people) > 0, 0, 1 + np.arange(len(people)) % MANY_LABELS)
+    favored = np.arange(MANY_LABELS + 1) == 0
+    found = Auditors.of(people, people.groups().codes, lambda rows: label[: len(rows)], favored, seed=0)
+    told = found.custom(strangers)
+    assert told is not None
+    assert told.rates == pytest.approx([(skill(people) > 0).mean()] * 3, abs=0.03)
 
 
 def test_one_label_for_all_says_nothing(proxies: tuple[Table, Table]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairsynth.trees.allotment import BITS, LEAST_BITS, allotted, neighbourhoods
+from fairsynth.trees.allotment import BITS, LEAST_BITS, allotted, allotted_of_several, neighbourhoods
 from fairsynth.trees.scores import PairScores
 
 
@@ -80,6 +80,45 @@ def test_effects_of_pairs_are_those_of_each_column_alone() -> None:
     assert [parent for parent, _ in ours] == [parent for parent, _ in theirs]
     for (_, one), (_, other) in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 300), k=st.integers(3, 6), n_first=st.integers(0, 6))
+def test_of_several_labels_none_comes_much_too_often(seed: int, n: int, k: int, n_first: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares, places, first = rng.dirichlet(np.full(k, 0.5), n), rng.integers(0, 20, n), np.arange(k) < n_first
+    label = allotted_of_several(shares, first, lambda share, rows: allotted(share, places[rows], rng))
+    assert label.min() >= 0
+    assert label.max() < k
+    if 0 < n_first < k:  # whether one is of the first is allotted as one label is
+        for end in range(20):
+            assert abs((first[label] - shares[:, first].sum(1))[places <= end].sum()) < 1
+    never = shares < 1e-12
+    assert not never[np.arange(n), label].any()
+
+
+@pytest.mark.parametrize("first", [[1], [0, 2], [], [0, 1, 2, 3]])
+def test_each_of_several_labels_comes_with_its_share(first: list[int]) -> None:
+    shares = np.array(
+        [[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.2, 0.0], [0.0, 0.0, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]]
+    )
+    rng = np.random.default_rng(0)
+
+    def allot(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return allotted(share, rows, rng)
+
+    drawn = [allotted_of_several(shares, np.isin(np.arange(4), first), allot) for _ in range(4000)]
+    seen = np.mean([own[:, None] == np.arange(4) for own in drawn], axis=0)
+    assert seen == pytest.approx(shares, abs=0.03)
+
+
+def test_a_column_of_several_effects_is_ordered_by_what_varies_most() -> None:
+    place = np.array([3, 0, 2, 1])
+    effect = np.stack([0.1 * np.array([1.0, -1.0, 1.0, -1.0]), place * 2.0, place * -1.0], axis=1)
+    table = np.broadcast_to(effect[:, None, :], (4, 4, 3)).astype(np.float32)
+    found = neighbourhoods(PairScores(np.zeros(3), ((0, 0),), (table,)), [alike(4)])
+    order = np.argsort(found.places([np.arange(4)], np.zeros(4, dtype=np.int64))).tolist()
+    assert order in ([1, 3, 2, 0], [0, 2, 3, 1])
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 256, 257, 5000])

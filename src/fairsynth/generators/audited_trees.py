@@ -285,7 +285,7 @@ class AuditedTrees(FairTrees):
             replace(self._start(learned), steepness=STEEPEST if label.ordered else 0.0),
             label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
             learned.groups[some],
-            Auditors.of(learned.table, learned.groups, learned.favorable, self.seed),
+            Auditors.of(learned.table, learned.groups, learned.label_of, label.favored, self.seed),
             self.fairness.criterion,
             n_rows=min(len(learned.table), PROBE_ROWS),
         )

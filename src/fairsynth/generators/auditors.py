@@ -3,7 +3,8 @@
 They answer to different things (`evening`), so each is asked. What models of real rows do is measured in the same
 way, on people whom they were not trained on: how many they favor and how sure they are (`Custom`). Models of drawn
 rows are less sure, all three kinds alike, by a twentieth on Adult and by a fifth to a half on hundreds of rows: what
-was learned twice is drawn to the middle twice. Ours.
+was learned twice is drawn to the middle twice. Of more than two labels later models choose the likeliest, which may be
+a favorable one though these have less than half of the probability; so do these models. Ours.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ROUGH_ROWS = 12_000
 FOLDS = 3
 #: So many are enough to tell how many are favored, and then no further part is decided on.
 ENOUGH = 7_500
+#: With more labels models take too long to tell them all apart.
+MANY_LABELS = 12
 #: Log odds beyond which a model is sure.
 SURE = 5.0
 
@@ -65,23 +68,36 @@ class Auditors:
         The people, and what is known of them.
     groups : np.ndarray
         Joint group of each, int64 ``(n,)``.
-    actual : np.ndarray
-        Whether the label of each is favorable, bool ``(n,)``.
-    favorable : callable
-        Which rows of a table have a favorable label, bool.
+    labels : np.ndarray
+        Which label each has, int64 ``(n,)``.
+    label_of : callable
+        Which label each row of a table has, int64.
+    favored : np.ndarray
+        Which labels are favorable, bool ``(labels,)``.
     seed : int
         Of the models.
     """
 
     known: Known
     groups: np.ndarray
-    actual: np.ndarray
-    favorable: Callable[[Table], np.ndarray]
+    labels: np.ndarray
+    label_of: Callable[[Table], np.ndarray]
+    favored: np.ndarray
     seed: int
+
+    @property
+    def actual(self) -> np.ndarray:
+        """Whether the label of each is favorable, bool ``(n,)``."""
+        return np.asarray(self.favored[self.labels])
 
     @classmethod
     def of(
-        cls, real: Table, groups: np.ndarray, favorable: Callable[[Table], np.ndarray], seed: int
+        cls,
+        real: Table,
+        groups: np.ndarray,
+        label_of: Callable[[Table], np.ndarray],
+        favored: np.ndarray,
+        seed: int,
     ) -> Auditors:
         """Choose people, 30,000 at most.
 
@@ -91,17 +107,23 @@ class Auditors:
             People.
         groups : np.ndarray
             Joint group of each, int64 ``(n,)``.
-        favorable : callable
-            Which rows of a table have a favorable label.
+        label_of : callable
+            Which label each row of a table has, int64.
+        favored : np.ndarray
+            Which labels are favorable, bool ``(labels,)``. Of more than `MANY_LABELS` models tell only whether a label
+            is favorable.
         seed : int
             Of the choice and the models.
         """
         rows = np.random.default_rng(seed).permutation(len(real))[:PROBE_ROWS]
         known = Known.of(real, real.frame[rows])
-        return cls(known, groups[rows], favorable(real)[rows], favorable, seed)
+        return cls(known, groups[rows], label_of(real)[rows], label_of, favored, seed)
 
     def decisions(self, synthetic: Table, *, rough: bool = False) -> list[np.ndarray] | None:
-        """Train the three on drawn rows; return their log odds of a favorable label for the people.
+        """Train the three on drawn rows; return how much favorable labels score above others for the people.
+
+        Of two labels these are log odds; of more, the score of the favorable label that is likeliest less that of the
+        likeliest other one. Who is above 0 is favored.
 
         Parameters
         ----------
@@ -115,7 +137,7 @@ class Auditors:
         list of np.ndarray or None
             By kind, float64 ``(n,)`` each; None if all rows have one label.
         """
-        labels = self.favorable(synthetic)
+        labels = self.label_of(synthetic)
         rows = self.known.numbers(synthetic.frame)
         return self._trained(rows, labels, self.known.people, KINDS, rough=rough)
 
@@ -134,7 +156,7 @@ class Auditors:
         for fold in range(FOLDS):
             own = part == fold
             both = np.concatenate([people[own], strangers])
-            found = self._trained(people[~own], self.actual[~own], both, KINDS)
+            found = self._trained(people[~own], self.labels[~own], both, KINDS)
             if found is None:
                 return None
             decided += int(own.sum())
@@ -162,7 +184,7 @@ class Auditors:
         drawn : Table
             Those of `custom`.
         """
-        rows, labels = self.known.numbers(synthetic.frame), self.favorable(synthetic)
+        rows, labels = self.known.numbers(synthetic.frame), self.label_of(synthetic)
         found = self._trained(rows, labels, self.known.numbers(drawn.frame), ("boosted", "linear"))
         return None if found is None else (_spread(found[0]), _spread(found[1]))
 
@@ -175,23 +197,30 @@ class Auditors:
         *,
         rough: bool = False,
     ) -> list[np.ndarray] | None:
-        if labels.all() or not labels.any():
+        good = self.favored[labels]
+        if good.all() or not good.any():
             return None
-        few = labels[:ROUGH_ROWS]
+        few = good[:ROUGH_ROWS]
         if rough and few.any() and not few.all():
-            rows, labels = rows[:ROUGH_ROWS], few
+            rows, labels, good = rows[:ROUGH_ROWS], labels[:ROUGH_ROWS], few
         trees = ROUGH_TREES if rough else TREES
+        classes, codes = np.unique(labels, return_inverse=True)
+        if len(self.favored) > MANY_LABELS or len(classes) == 2:
+            classes, codes = np.arange(2), good.astype(np.int64)
+        favored = self.favored[classes] if len(classes) > 2 else np.array([False, True])
         learned, asked = (np.nan_to_num(one, nan=-1.0).astype(np.float32) for one in (rows, people))
-        marked, known = labels.astype(np.float64), self.known
+        marked = (codes[:, None] == np.arange(len(classes))).astype(np.float64)
+        known = self.known
 
         def answer(task: tuple[str, range]) -> np.ndarray:
             kind, some = task
             if kind == "boosted":
-                return boosted_decisions(rows, labels, people, known.categorical, self.seed)
+                found = boosted_decisions(rows, codes, people, known.categorical, self.seed)
+                return _margins(found, favored)
             if kind == "forest":
-                return _shares(learned, marked, asked, some, self.seed)
+                return _shares(learned, marked if len(classes) > 2 else marked[:, 1], asked, some, self.seed)
             seen = known.seen if people is known.people else known.view(people)
-            return linear_decisions(known.view(rows), labels, seen)
+            return _margins(linear_decisions(known.view(rows), codes, seen), favored)
 
         # What takes longest and cannot be parted comes first, and parts of the forest are small: no thread waits long.
         tasks = [("boosted", range(0)), *(("forest", some) for some in _parts(trees)), ("linear", range(0))]
@@ -200,7 +229,7 @@ class Auditors:
         answers = {kind: line for (kind, _), line in found if kind != "forest"}
         if "forest" in kinds:
             grown = np.concatenate([lines for (kind, _), lines in found if kind == "forest"])
-            answers["forest"] = _log_odds(grown.mean(0))
+            answers["forest"] = _log_odds(grown.mean(0), favored)
         return [answers[kind] for kind in kinds]
 
 
@@ -212,15 +241,27 @@ def _spread(scores: np.ndarray) -> float:
     return float(np.clip(scores, -SURE, SURE).std())
 
 
+def _margins(scores: np.ndarray, favored: np.ndarray) -> np.ndarray:
+    """Return how much the likeliest favored label scores above the likeliest other, float64 ``(n,)``.
+
+    Scores of two labels are log odds already, ``(n,)``, those of more ``(n, labels)``.
+    """
+    if scores.ndim == 1:
+        return scores
+    return np.asarray(scores[:, favored].max(1) - scores[:, ~favored].max(1))
+
+
 def _shares(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, trees: range, seed: int) -> np.ndarray:
     """Return the share of favorable labels that each of some trees of a forest foretells, float64 ``(trees, n)``.
+
+    Labels are 0 or 1 ``(m,)``; or one of several, marked by 1 ``(m, labels)``, for shares ``(trees, n, labels)``.
 
     Tree by tree: scikit-learn's forest, as its other models of many parts, sets the filters of warnings of the whole
     process meanwhile, which no two threads may do at once. The squares that a regression of 0 and 1 takes away are
     Gini's impurity, half of it, so it is the same tree, and asks less of its labels. Both arrays are float32
     without missing values, so that no tree has to look.
     """
-    shares = np.empty((len(trees), len(asked)))
+    shares = np.empty((len(trees), len(asked), *labels.shape[1:]))
     for at, number in enumerate(trees):
         rng = np.random.default_rng([seed, number])
         tree = DecisionTreeRegressor(
@@ -232,6 +273,7 @@ def _shares(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, trees: ran
     return shares
 
 
-def _log_odds(shares: np.ndarray) -> np.ndarray:
+def _log_odds(shares: np.ndarray, favored: np.ndarray) -> np.ndarray:
+    """Return `_margins` of shares ``(n,)`` of the second of two labels, or ``(n, labels)`` of more."""
     shares = np.clip(shares, 0.005, 0.995)
-    return np.asarray(np.log(shares / (1 - shares)))
+    return _margins(np.log(shares) if shares.ndim > 1 else np.log(shares / (1 - shares)), favored)

@@ -101,8 +101,12 @@ class Learned:
 
     def favorable(self, rows: Table) -> np.ndarray:
         """Return which rows have a favorable label, bool ``(n,)``."""
+        return np.asarray(self.label.favored[self.label_of(rows)])
+
+    def label_of(self, rows: Table) -> np.ndarray:
+        """Return which label every row has, int64 ``(n,)``."""
         part = self.lines.layout.encoder.states[self.lines.layout.target]
-        return self.label.favored[part.encode(rows.frame[part.name])]
+        return np.asarray(part.encode(rows.frame[part.name]), dtype=np.int64)
 
 
 class FairTrees(Generator):

@@ -47,14 +47,14 @@ def as_numbers(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
 def boosted_decisions(
     rows: np.ndarray, labels: np.ndarray, people: np.ndarray, categorical: list[int], seed: int
 ) -> np.ndarray:
-    """Train boosted trees on rows, and return log odds of a favorable label for people.
+    """Train boosted trees on rows, and return log odds of a favorable label for people, or scores of several labels.
 
     Parameters
     ----------
     rows : np.ndarray
         float64 ``(m, columns)``, as `as_numbers` makes them.
     labels : np.ndarray
-        Which of them are favorable, bool ``(m,)``; both kinds must occur.
+        Which of them are favorable, bool ``(m,)``, or which label each has, int64 from 0 up; all of them must occur.
     people : np.ndarray
         float64 ``(n, columns)``.
     categorical : list of int
@@ -65,14 +65,16 @@ def boosted_decisions(
     Returns
     -------
     np.ndarray
-        float64 ``(n,)``.
+        float64 ``(n,)``; of three labels and more ``(n, labels)``.
     """
     lightgbm = load_lightgbm()
+    labels = labels.astype(np.int64)
+    several = int(labels.max()) + 1 if labels.max() > 1 else 1
     settings = {
-        "objective": "binary", "seed": seed, "num_threads": 1, "verbosity": -1, "deterministic": True,
-        "force_row_wise": True,
+        "objective": "binary" if several == 1 else "multiclass", "num_class": several, "seed": seed,
+        "num_threads": 1, "verbosity": -1, "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
-    data = lightgbm.Dataset(rows, labels.astype(np.int64), categorical_feature=categorical, params=settings)
+    data = lightgbm.Dataset(rows, labels, categorical_feature=categorical, params=settings)
     # The booster is used as it is: to be handed on it would be written out and read again.
     trees = lightgbm.train(settings, data, BOOSTED_ROUNDS, keep_training_booster=True)
     return np.asarray(trees.predict(people, raw_score=True), dtype=np.float64)
@@ -148,9 +150,10 @@ class Known:
 
 
 def linear_decisions(rows: Any, labels: np.ndarray, people: Any) -> np.ndarray:
-    """Train a logistic regression on rows, and return log odds of a favorable label for people, float64 ``(n,)``.
+    """Train a logistic regression on rows, and return what it says of people.
 
-    Arguments as of `boosted_decisions`, rows and people as a `LinearView` sees them.
+    These are log odds of a favorable label, float64 ``(n,)``, or scores of several labels ``(n, labels)``. Arguments as
+    of `boosted_decisions`, rows and people as a `LinearView` sees them.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -23,7 +23,7 @@ from fairsynth.generators.label_laws import LabelLaws
 from fairsynth.generators.layout import Layout
 from fairsynth.generators.margin_shift import moved
 from fairsynth.generators.tree_rows import ColumnTree, Lines, learn_column, read_tree, tree_tensors
-from fairsynth.trees.allotment import allotted, neighbourhoods
+from fairsynth.trees.allotment import allotted, allotted_of_several, neighbourhoods
 from fairsynth.trees.balanced import balanced, variables_of
 from fairsynth.trees.bins import Bins
 from fairsynth.trees.linear_scores import learn_mixed
@@ -90,8 +90,8 @@ class TreeLabel:
     evening : Evening or None
         What is moved in the place of `shifts`, where several kinds of models are audited.
     bin_shares : tuple of np.ndarray
-        Share of each bin of the parents, float64. With them columns can be faded, and two labels are allotted, so that
-        among rows that are alike as many are favorable as are expected (`trees.allotment`); those of few rows are
+        Share of each bin of the parents, float64. With them columns can be faded, and labels are allotted, so that
+        among rows that are alike as many have each as are expected (`trees.allotment`); those of few rows are
         balanced over all columns. Without them each label is drawn by itself.
     ordered : tuple of bool
         Which parents' bins have an order; empty where labels are never balanced.
@@ -123,8 +123,7 @@ class TreeLabel:
             if self.evening is not None and self.evening.faded.any():
                 lines, which = self.evening.variants()
                 variants = [faded(self.scores, line, list(self.bin_shares)) for line in lines]
-            if len(self.scores.base) == 1:
-                near = neighbourhoods(self.scores, self.bin_shares)
+            near = neighbourhoods(self.scores, self.bin_shares)
         object.__setattr__(self, "_variants", (variants, which))
         object.__setattr__(self, "_near", near)
 
@@ -192,8 +191,8 @@ class TreeLabel:
         first: list[np.ndarray] = []
         if self.scores is not None:
             shares = self.shares(known, groups, parents)
-            if self.bin_shares and shares.shape[1] == 2:
-                label = self._evenly(shares[:, 1], [known[k] for k in parents], groups, rng)
+            if self.bin_shares:
+                label = self._evenly(shares, [known[k] for k in parents], groups, rng)
             else:
                 cumulative = np.cumsum(shares, axis=1)
                 label = (rng.random(len(groups))[:, None] >= cumulative[:, :-1]).sum(1)
@@ -214,9 +213,18 @@ class TreeLabel:
         groups: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        if len(shares) > BALANCED_ROWS or not self.ordered:
-            return allotted(shares, self._near.places(lines, groups), rng)  # type: ignore[attr-defined]
-        return balanced(shares, variables_of(shares, groups, lines, self.ordered), rng)
+        few = len(shares) <= BALANCED_ROWS and bool(self.ordered)
+        places = None if few else self._near.places(lines, groups)  # type: ignore[attr-defined]
+
+        def allot(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            if places is not None:
+                return allotted(share, places[rows], rng)
+            own = [line[rows] for line in lines]
+            return balanced(share, variables_of(share, groups[rows], own, self.ordered), rng)
+
+        if shares.shape[1] == 2:
+            return allot(shares[:, 1], np.arange(len(shares)))
+        return allotted_of_several(shares, self.favored, allot)
 
     def to_tensors(self, target: int) -> dict[str, np.ndarray]:
         """Return everything that was learned, under fixed names."""

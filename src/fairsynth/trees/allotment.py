@@ -4,13 +4,13 @@ To draw each label by itself adds chance of its own: a stretch of like people ge
 expected, or fewer, and a model trained on the rows learns that as well. Systematic sampling (Cochran, *Sampling
 Techniques*, chapter 8) along a line in which neighbours are alike leaves no stretch more than one label off. The line
 here is that of a k-d tree over the columns' effects on the label (as Morton's order is): groups first, then bit
-after bit of the column whose effect still varies most within what is told apart already. To use it for the labels of
-synthetic rows is ours.
+after bit of the column whose effect still varies most within what is told apart already. Several labels are allotted
+one after the other, each among the rows that have none yet. To use it for the labels of synthetic rows is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def neighbourhoods(scores: PairScores, shares: Sequence[np.ndarray]) -> Neighbou
     Parameters
     ----------
     scores : PairScores
-        Of one score.
+        Of one score, or of several that count alike.
     shares : sequence of np.ndarray
         Share of each bin of the parents, float64 ``(bins,)``.
     """
@@ -95,28 +95,75 @@ def allotted(shares: np.ndarray, places: np.ndarray, rng: np.random.Generator) -
     return label
 
 
+def allotted_of_several(
+    shares: np.ndarray, first: np.ndarray, allot: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return a label for every row, each with its share, by deciding on one after the other.
+
+    Parameters
+    ----------
+    shares : np.ndarray
+        float64 ``(n, labels)``; each line sums to 1.
+    first : np.ndarray
+        Whether a label is one of these is decided before all else, bool ``(labels,)``.
+    allot : callable
+        Shares ``(m,)`` and rows int64 ``(m,)`` to 0 or 1 for each of them, as of `allotted`.
+
+    Returns
+    -------
+    np.ndarray
+        int64 ``(n,)``.
+    """
+    labels = np.zeros(len(shares), dtype=np.int64)
+    sides = [np.flatnonzero(side) for side in (first, ~first) if side.any()]
+    chosen = np.zeros(len(shares), dtype=np.int64)
+    if len(sides) > 1:
+        inside = np.clip(shares[:, sides[0]].sum(1), 0.0, 1.0)
+        chosen = 1 - allot(inside, np.arange(len(shares)))
+    for which, side in enumerate(sides):
+        rows = np.flatnonzero(chosen == which)
+        for at, label in enumerate(side[:-1]):
+            left = shares[rows][:, side[at:]]
+            has = allot(np.clip(left[:, 0] / np.maximum(left.sum(1), 1e-300), 0.0, 1.0), rows).astype(bool)
+            labels[rows[has]], rows = label, rows[~has]
+        labels[rows] = side[-1]
+    return labels
+
+
 def _effects(scores: PairScores, shares: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """Return what each parent that is asked does to the score by itself, float64 ``(bins,)``."""
+    """Return what each parent that is asked does to the scores by itself, float64 ``(bins, scores)``."""
     found: dict[int, np.ndarray] = {}
     for (a, b), table in zip(scores.pairs, scores.tables, strict=True):
-        whole = table[:, :, 0].astype(np.float64)
-        own = {a: np.diagonal(whole)} if a == b else {a: whole @ shares[b], b: shares[a] @ whole}
+        whole = table.astype(np.float64)
+        if a == b:
+            own = {a: np.einsum("iik->ik", whole)}
+        else:
+            own = {a: np.einsum("ijk,j->ik", whole, shares[b]), b: np.einsum("ijk,i->jk", whole, shares[a])}
         for parent, effect in own.items():
             found[parent] = found.get(parent, 0.0) + effect
     return found
 
 
 def _by_effect(effect: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return the middle place of each bin among all rows, sorted by effect, from 0 to below 1."""
-    order = np.argsort(effect, kind="stable")
+    """Return the middle place of each bin among all rows, sorted by effect, from 0 to below 1.
+
+    Several effects are sorted along the line on which they vary most.
+    """
+    if effect.shape[1] > 1:
+        center = effect - share @ effect / share.sum()
+        effect = center @ np.linalg.eigh(center.T @ (center * share[:, None]))[1][:, -1:]
+    order = np.argsort(effect[:, 0], kind="stable")
     place = np.empty(len(effect))
     place[order] = np.cumsum(share[order]) - share[order] / 2
     return np.clip(place, 0.0, 1.0 - 1e-9)
 
 
 def _left(effect: np.ndarray, place: np.ndarray, share: np.ndarray, depth: int) -> float:
-    """Return the variance of an effect within the stretches that so many bits tell apart."""
+    """Return the variance of effects within the stretches that so many bits tell apart."""
     stretch = np.floor(place * 2**depth).astype(np.int64)
-    weight = np.bincount(stretch, weights=share)
-    mean = np.bincount(stretch, weights=share * effect) / np.maximum(weight, 1e-300)
-    return float((share * (effect - mean[stretch]) ** 2).sum()) - 1e-12
+    weight = np.maximum(np.bincount(stretch, weights=share), 1e-300)
+    left = 0.0
+    for one in effect.T:
+        mean = np.bincount(stretch, weights=share * one) / weight
+        left += float((share * (one - mean[stretch]) ** 2).sum())
+    return left - 1e-12
