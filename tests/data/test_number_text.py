@@ -23,7 +23,12 @@ WAYS = [
     for thousands, decimal in ((",", "."), (".", ","), (" ", ","), ("'", "."), ("", ","))
     for after in ("", "%", " €")
     for places in (0, 2, None)
-] + [NumberText("", "", ",", "", None, one_at_least=True)]
+] + [
+    NumberText("", "", ",", "", None, one_at_least=True),
+    NumberText("", ",", ".", "", 0, bracketed=True),
+    NumberText("$", ",", ".", "", 2, bracketed=True),
+    NumberText("", ".", ",", " €", None, bracketed=True),
+]
 
 
 @given(
@@ -52,6 +57,9 @@ def test_what_is_written_is_read_again(way: NumberText, cents: list[int]) -> Non
         (["1234,5", "12,25"], "###0,##", [1234.5, 12.25]),
         (["1234,57", "31699,0", "12,5"], "###0,0##", [1234.57, 31699, 12.5]),
         (["1'200.5", "30"], "#'##0.##", [1200.5, 30]),
+        (["1,006", "(1,006)", None, "(12)", "0"], "#,##0;(#,##0)", [1006, -1006, None, -12, 0]),
+        (["$1,006.50", "($1,006.00)"], "$#,##0.00;($#,##0.00)", [1006.5, -1006]),
+        (["(5)", "(7)"], "#,##0;(#,##0)", [-5, -7]),
     ],
 )
 def test_how_numbers_are_written_is_found(texts: list[str], pattern: str, numbers: list[float]) -> None:
@@ -65,7 +73,8 @@ def test_how_numbers_are_written_is_found(texts: list[str], pattern: str, number
     "texts",
     [["A12", "A13"], ["1234", "5.5"], ["007%", "012%"], ["1,23,456"], ["€5", "$5"], ["$-5", "$3"], ["1,2 ", "x"],
      ["10.0.0.1", "10.0.0.2"], ["2021/05", "2021/06"], ["5 to 9", "10 to 19"], [None, None],
-     ["552 100 554", "123 456 789"], ["552.100.554", "123.456.789"]],
+     ["552 100 554", "123 456 789"], ["552.100.554", "123.456.789"],
+     ["(5)", "-5", "6"], ["(0)", "6"], ["(555) 123", "(556) 333"], ["(5", "6"], ["((5))", "6"]],
 )  # fmt: skip
 def test_what_only_looks_like_numbers_stays_text(texts: list[str]) -> None:
     assert written_numbers(pl.Series(texts, dtype=pl.String)) is None
@@ -107,6 +116,28 @@ def test_a_table_reads_them_and_writes_them_back(of: str, tmp_path: Path) -> Non
     assert back["share"].tolist() == frame["share"].tolist()
     assert back["pay"].isna().sum() == 1
     assert back["pay"].dropna().tolist() == frame["pay"].dropna().tolist()
+
+
+@pytest.mark.parametrize("pattern", ["#,##0;", "#,##0;(#.##0)", "#,##0;#,##0", "#,##0;(#,##0);(#,##0)", ";"])
+def test_a_pattern_that_says_nothing_of_negative_numbers_is_none(pattern: str) -> None:
+    assert NumberText.of(pattern) is None
+
+
+def test_losses_in_brackets_are_numbers_and_drawn_in_brackets() -> None:
+    rng = np.random.default_rng(1)
+    net = rng.normal(500, 4000, 600).round().astype(int)
+    frame = pd.DataFrame({
+        "sex": rng.choice(["F", "M"], 600), "net": [f"({-one:,})" if one < 0 else f"{one:,}" for one in net],
+        "good": np.where(net + rng.normal(0, 2000, 600) > 0, "yes", "no"),
+    })  # fmt: skip
+    table = Table(frame, target="good", favorable="yes", sensitive="sex")
+    assert table.schema["net"].kind == "integer"
+    assert table.frame["net"].to_list() == net.tolist()
+    drawn = FairTrees(calibrate=False, seed=0).fit(table).sample(600, seed=0)
+    texts = drawn["net"].astype(str)
+    assert texts.str.fullmatch(r"\(?\d{1,3}(,\d{3})*\)?").all()
+    assert (texts.str.startswith("(") == texts.str.endswith(")")).all()
+    assert texts.str.startswith("(").mean() == pytest.approx((net < 0).mean(), abs=0.08)
 
 
 def test_another_file_may_write_some_plainly_and_a_wrong_one_is_named() -> None:

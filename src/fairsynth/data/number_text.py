@@ -1,4 +1,4 @@
-"""Numbers as people write them in text: ``$1,234.50``, ``1.234,50 €``, ``12,5``, ``40%``.
+"""Numbers as people write them in text: ``$1,234.50``, ``1.234,50 €``, ``12,5``, ``40%``, ``(1,006)`` for less than 0.
 
 A column of them is read as numbers and written back in the same way. What is read must come back to the letter, so
 codes that only look like numbers stay text. Only signs of money and per cent may stand beside the digits: ``A12`` is
@@ -53,6 +53,8 @@ class NumberText:
         How many decimals all have, 0 for none; None if each has as many as it needs.
     one_at_least : bool
         Whether a number that needs none has a zero all the same, as pandas writes it.
+    bracketed : bool
+        Whether negative numbers stand in brackets, as accountants write them.
     """
 
     before: str
@@ -61,21 +63,27 @@ class NumberText:
     after: str
     places: int | None
     one_at_least: bool = False
+    bracketed: bool = False
 
     @property
     def pattern(self) -> str:
-        """The same as a text for a schema: ``$#,##0.00``, or ``#,##0.##`` where decimals differ in number."""
+        """The same as a text for a schema: ``$#,##0.00``, or ``#,##0.##`` where decimals differ in number.
+
+        With brackets ``#,##0;(#,##0)``, as spreadsheets have it.
+        """
         free = "0##" if self.one_at_least else "##"
         places = (
             "" if self.places == 0 else self.decimal + (free if self.places is None else "0" * self.places)
         )
-        return f"{self.before}#{self.thousands}##0{places}{self.after}"
+        plain = f"{self.before}#{self.thousands}##0{places}{self.after}"
+        return f"{plain};({plain})" if self.bracketed else plain
 
     @classmethod
     def of(cls, pattern: str | None) -> Self | None:
         """Read what `pattern` says; None for anything else."""
-        found = _PATTERN.fullmatch(pattern or "")
-        if found is None or found["thousands"] == found["decimal"]:
+        plain, *negative = (pattern or "").split(";")
+        found = _PATTERN.fullmatch(plain)
+        if found is None or found["thousands"] == found["decimal"] or negative not in ([], [f"({plain})"]):
             return None
         decimal, places = found["decimal"], found["places"]
         return cls(
@@ -85,10 +93,13 @@ class NumberText:
             found["after"],
             None if places in ("##", "0##") else len(places or ""),
             places == "0##",
+            bool(negative),
         )
 
     def read(self, texts: pl.Series) -> pl.Series:
         """Return texts as numbers, Int64 or Float64; null where a text is written otherwise."""
+        if self.bracketed:
+            texts = _opened(texts.set(texts.str.starts_with("-"), None))
         body = rf"\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})*" if self.thousands else r"\d+"
         form = (
             rf"^-?{re.escape(self.before)}(?:{body})(?:{re.escape(self.decimal)}\d+)?{re.escape(self.after)}$"
@@ -126,8 +137,12 @@ class NumberText:
                 .then(pl.lit(""))
                 .otherwise(self.decimal + pl.col("places"))
             )
-        sign = pl.when(pl.col("negative")).then(pl.lit("-")).otherwise(pl.lit(""))
-        text = pl.concat_str(sign, pl.lit(self.before), whole, places, pl.lit(self.after))
+        left, right = ("(", ")") if self.bracketed else ("-", "")
+        text = pl.concat_str(
+            pl.when(pl.col("negative")).then(pl.lit(left)).otherwise(pl.lit("")),
+            pl.lit(self.before), whole, places, pl.lit(self.after),
+            pl.when(pl.col("negative")).then(pl.lit(right)).otherwise(pl.lit("")),
+        )  # fmt: skip
         return parts.select(text.alias(numbers.name)).to_series()
 
 
@@ -149,8 +164,10 @@ def written_numbers(texts: pl.Series) -> tuple[pl.Series, NumberText] | None:
     first = present.head(_FIRST)
     if not len(present) or not first.str.contains(r"\d").all():
         return None
+    bracketed = bool(present.str.starts_with("(").any())
+    plain = _opened(first) if bracketed else first
     sides = (rf"^-?({_SIGN} ?)?\d", rf"\d( ?{_SIGN})?$")
-    before, after = (first.str.extract(side).fill_null("") for side in sides)
+    before, after = (plain.str.extract(side).fill_null("") for side in sides)
     if before.n_unique() > 1 or after.n_unique() > 1:
         return None
     if not present.cast(pl.Float64, strict=False).null_count():
@@ -161,13 +178,19 @@ def written_numbers(texts: pl.Series) -> tuple[pl.Series, NumberText] | None:
         if coded and thousands not in ("", ","):
             continue
         for some in (first, present):
-            way = NumberText(before[0], thousands, decimal, after[0], *_places(some, decimal, after[0]))
+            places = _places(_opened(some) if bracketed else some, decimal, after[0])
+            way = NumberText(before[0], thousands, decimal, after[0], *places, bracketed)
             numbers = way.read(some)
             if numbers.null_count() or (way.write(numbers) != some).any():
                 break
         else:
             return way.read(texts), way
     return None
+
+
+def _opened(texts: pl.Series) -> pl.Series:
+    """Return texts with a sign in the place of brackets."""
+    return texts.str.replace(r"^\((.+)\)$", "-${1}")
 
 
 def _other(thousands: str) -> str:
