@@ -336,6 +336,10 @@ def _description(content: Bundle) -> Iterator[str]:
         yield "\ncolumns that are computed from others, once those are drawn"
         for derived in follows:
             yield f"  {derived.name} = {derived}"
+    if since := [part for part in own if part.get("since")]:
+        yield "\nmoments that are told by the time since another one"
+        for part in since:
+            yield f"  {part['name']} since {part['since']}"
     yield "\nfiles in it (bytes, SHA-256)"
     for name, member in content.members.items():
         yield f"  {name:<24} {member.bytes:>12,}  {member.sha256}"

@@ -8,7 +8,8 @@ so columns are not binned away: 23.41 stays a possible value, and 23.413 stays a
 values of its interval are (`data.roundness`): 1,200 comes as often as people say it. And it leans to where they are
 (`data.leaning`): the last interval of wealth is not filled evenly.
 
-A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`).
+A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`). A moment that
+is never before another one has states of the time between them (`data.since`).
 
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
@@ -34,6 +35,7 @@ from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
 from fairsynth.data.roundness import MIN_SHARED
 from fairsynth.data.schema import Schema
+from fairsynth.data.since import added, check_since, find_since, in_turn, time_between, told_by, widest
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 
@@ -56,8 +58,23 @@ class TableEncoder:
         wanted = [name for name in schema.names if name not in schema.identifiers]
         if [part.name for part in states] != wanted:
             raise DataError("the states do not belong to the columns of the schema.")
+        #: Moment → the one that it is told from.
+        self.since = {
+            part.name: part.since
+            for part in states
+            if isinstance(part, NumberStates) and part.since is not None
+        }
+        following = [part.follows for part in states if isinstance(part, NumberStates) and part.follows]
+        try:
+            check_since(self.since, schema, {name for own in following for name in (own.name, *own.of)})
+        except ValueError as error:
+            raise DataError(f"{error}.") from error
+        self._since_in_turn = in_turn(self.since)
         for part in states:
-            if not part.fits(schema[part.name]):
+            column = schema[part.name]
+            if part.name in self.since:
+                column = widest(column, schema[self.since[part.name]])
+            if not part.fits(column):
                 raise DataError(
                     f"column {part.name!r}: its states do not fit its kind, levels or range in the schema."
                 )
@@ -91,11 +108,18 @@ class TableEncoder:
             own.name: own
             for own in find_derived(table, {column.name: grid_step(column) for column in schema})
         }
+        since = find_since(table, {name for own in follows.values() for name in (own.name, *own.of)})
         states: list[LevelStates | NumberStates] = []
         for column in schema:
             if column.kind == "identifier":
                 continue
             values = table.frame[column.name]
+            start = since.get(column.name)
+            if start is not None:
+                values = time_between(values, table.frame[start])
+                part = learn_numbers(values, told_by(column, values), max_intervals)
+                states.append(part.model_copy(update={"since": start}))
+                continue
             if column.kind in ("categorical", "boolean"):
                 states.append(learn_levels(values, column))
             else:
@@ -109,10 +133,21 @@ class TableEncoder:
 
     def encode(self, table: Table) -> np.ndarray:
         """Return the states of all rows, int32 ``(n, columns)``."""
-        return np.stack([part.encode(table.frame[part.name]) for part in self.states], axis=1)
+        return np.stack([part.encode(self.told(part, table.frame)) for part in self.states], axis=1)
+
+    def told(
+        self, part: LevelStates | NumberStates, frame: Mapping[str, pl.Series] | pl.DataFrame
+    ) -> pl.Series:
+        """Return what the states of a column are of: its canonical values, or the time since another moment."""
+        start = self.since.get(part.name)
+        return frame[part.name] if start is None else time_between(frame[part.name], frame[start])
 
     def decode(
-        self, states: np.ndarray, rng: np.random.Generator, besides: Collection[str] = ()
+        self,
+        states: np.ndarray,
+        rng: np.random.Generator,
+        besides: Collection[str] = (),
+        exact: Mapping[str, float | str] | None = None,
     ) -> pl.DataFrame:
         """Return canonical rows, without identifiers.
 
@@ -124,6 +159,8 @@ class TableEncoder:
             Draws the numbers inside their intervals.
         besides : collection of str
             Columns of which something was asked: they stay as they are drawn, and others are computed from them.
+        exact : mapping, optional
+            Column → the value that all rows have there, whatever their states say.
         """
         frame = pl.DataFrame(
             [
@@ -131,6 +168,10 @@ class TableEncoder:
                 for part, line in zip(self.states, states, strict=True)
             ]
         )
+        if exact:
+            frame = with_exact(frame, exact)
+        for name in self._since_in_turn:
+            frame = frame.with_columns(added(frame[name], frame[self.since[name]], self.schema[name]))
         return self.followed(frame, besides)
 
     def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
@@ -216,19 +257,26 @@ class TableEncoder:
         The same rows as those of `decode`, with fewer steps between; arguments as there.
         """
         sources = {name for own in self.derived.values() for name in own.of}
+        sources |= {name for pair in self.since.items() for name in pair}
         arrays: list[pa.Array] = []
         known: dict[str, pl.Series] = {}
         for part, line, kind in zip(self.states, states, self._arrow_schema.types, strict=True):
             column = self.schema[part.name]
             if part.name in sources:
                 known[part.name] = part.decode(line, rng, column)
-                arrays.append(batch_column(known[part.name], column, kind))
+                arrays.append(self._array(len(arrays), known[part.name]))
             else:
                 arrays.append(part.decode_arrow(line, rng, column, kind))
+        for name in self._since_in_turn:
+            known[name] = added(known[name], known[self.since[name]], self.schema[name])
+            arrays[self.index(name)] = self._array(self.index(name), known[name])
         for j, own in self.derived.items():
             values = self._computed(j, {name: known[name] for name in own.of})
-            arrays[j] = batch_column(values, self.schema[own.name], self._arrow_schema.types[j])
+            arrays[j] = self._array(j, values)
         return pa.RecordBatch.from_arrays(arrays, schema=self._arrow_schema)
+
+    def _array(self, place: int, values: pl.Series) -> pa.Array:
+        return batch_column(values, self.schema[self.names[place]], self._arrow_schema.types[place])
 
     @cached_property
     def _arrow_schema(self) -> pa.Schema:
@@ -261,6 +309,11 @@ class TableEncoder:
                 told[part.name] = f"{part.n_levels} level names"
             elif part.follows is not None:
                 told[part.name] = f"computed: {part.follows}"
+            elif part.since is not None:
+                told[part.name] = (
+                    f"the time since {part.since}: {len(part.atoms)} lengths shared by {MIN_SHARED}+ rows, "
+                    f"{len(part.edges)} averaged quantiles, range"
+                )
             else:
                 round_ = ", how round they are" if part.roundness is not None else ""
                 told[part.name] = (
@@ -268,3 +321,13 @@ class TableEncoder:
                     f"{len(part.edges)} averaged quantiles, range{round_}"
                 )
         return told
+
+
+def with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:
+    """Set columns to the value asked for: their rows were drawn from the state that holds it."""
+    columns = []
+    for name, value in exact.items():
+        dtype = frame[name].dtype
+        literal = pl.lit(value) if isinstance(value, str) or dtype == pl.Float64 else pl.lit(int(value))
+        columns.append(literal.cast(dtype).alias(name))
+    return frame.with_columns(columns)

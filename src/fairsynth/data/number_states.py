@@ -52,6 +52,8 @@ class NumberStates(BaseModel):
         Where the values of each interval lie on average, from 0 to 1; empty if everywhere in the middle.
     follows : Derived or None
         How the column is computed from others; None for one that is drawn.
+    since : str or None
+        A moment from which this one is told: the states are of the time between them (`data.since`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +67,7 @@ class NumberStates(BaseModel):
     roundness: Roundness | None = None
     means: tuple[float, ...] = ()
     follows: Derived | None = None
+    since: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:

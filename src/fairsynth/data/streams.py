@@ -250,13 +250,23 @@ class Batch:
         for at, part in enumerate(encoder.states):
             column = self.schema[part.name]
             try:
-                states[at] = _states_of(self.rows.column(part.name), column, part, self.schema.missing)
+                if part.name in encoder.since:
+                    known = {name: self._moments(name) for name in (part.name, encoder.since[part.name])}
+                    states[at] = part.encode(encoder.told(part, known))
+                else:
+                    states[at] = _states_of(self.rows.column(part.name), column, part, self.schema.missing)
             except FairsynthError as error:
                 last = self.start + self.rows.num_rows - 1
                 raise type(error)(
                     f"{self.file}, rows {self.start:,} to {last:,} (counted from the first of them): {error}"
                 ) from error
         return states
+
+    def _moments(self, name: str) -> pl.Series:
+        rows = self.rows.column(name)
+        plain = rows.dictionary_decode() if pa.types.is_dictionary(rows.type) else rows
+        values = series_of_arrow(name, plain)
+        return to_canonical(values, self.schema[name], self.schema.missing)[0]
 
 
 def _states_of(

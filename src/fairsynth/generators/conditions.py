@@ -106,6 +106,11 @@ def wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) -
         wanted[-1] = True
     elif isinstance(states, LevelStates):
         wanted[states._state_of_level[column.group_names().index(value)]] = True
+    elif states.since is not None:
+        raise CapabilityError(
+            f"where: {states.name!r} is drawn as the time since {states.since!r}, so no moment of it can be asked for; "
+            f"ask for one of {states.since!r}, or draw rows and keep those you want."
+        )
     else:
         wanted[states.states_of(np.array([value]))[0]] = True
     return wanted
@@ -140,16 +145,4 @@ def decoded(
     exact : mapping
         Column → the value asked for. What follows from it is computed with it.
     """
-    besides = {encoder.names[place] for place in asked}
-    frame = encoder.decode(lines, rng, besides)
-    return encoder.followed(with_exact(frame, exact), besides) if exact else frame
-
-
-def with_exact(frame: pl.DataFrame, exact: Mapping[str, float | str]) -> pl.DataFrame:
-    """Set columns to the value asked for: their rows were drawn from the state that holds it."""
-    columns = []
-    for name, value in exact.items():
-        dtype = frame[name].dtype
-        literal = pl.lit(value) if isinstance(value, str) or dtype == pl.Float64 else pl.lit(int(value))
-        columns.append(literal.cast(dtype).alias(name))
-    return frame.with_columns(columns)
+    return encoder.decode(lines, rng, {encoder.names[place] for place in asked}, exact)

@@ -38,7 +38,7 @@ from fairsynth.errors import CapabilityError, DataError, SchemaError, SettingsEr
 from fairsynth.fairness import Fairness
 from fairsynth.generators import rejection
 from fairsynth.generators.base import Capabilities, Generator
-from fairsynth.generators.conditions import shares_state, wanted_states, with_exact
+from fairsynth.generators.conditions import shares_state, wanted_states
 from fairsynth.generators.layout import Groups, Layout, asked_shares
 from fairsynth.generators.private_tree import Measurements
 from fairsynth.generators.public_states import Coarse, public_states
@@ -286,8 +286,7 @@ class PreFair(Generator):
                 line[:] = coarse.draw(line, rng)
             drawn.append(lines)
         lines = drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1)[:, rng.permutation(n)]
-        frame = self.layout_.encoder.decode(lines, numbers)
-        return with_exact(frame, request.exact) if request.exact else frame
+        return self.layout_.encoder.decode(lines, numbers, exact=request.exact)
 
     def save(self, path: Any) -> None:
         """Write the model to one file; see `Generator.save`. Warns if its noise came from the seed."""
