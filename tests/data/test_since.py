@@ -58,6 +58,7 @@ def test_each_moment_is_told_from_the_nearest_one_before_it() -> None:
     frame = patients()
     assert find_since(table_of(frame), ()) == {"discharged": "admitted", "paid": "discharged"}
     assert find_since(table_of(frame), ("discharged",)) == {"paid": "admitted"}
+    assert find_since(table_of(frame), (), ("discharged", "admitted")) == {"paid": "discharged"}
     assert find_since(table_of(frame.drop("admitted")), ()) == {"paid": "discharged"}
 
 
@@ -166,6 +167,42 @@ def test_drawn_stays_end_after_they_begin_and_last_as_long(tmp_path: Path) -> No
     path = tmp_path / "stays.fairsynth"
     made.save(path)
     assert fs.load_generator(path).sample(500, seed=1).equals(made.sample(500, seed=1))
+
+
+def test_a_stay_whose_length_is_known_has_a_bill_after_it_begins() -> None:
+    """What is computed is known last, so the bill is told from the admission."""
+    frame = patients().with_columns(nights=(pl.col("discharged") - pl.col("admitted")).dt.total_days())
+    encoder = TableEncoder.learn(table_of(frame))
+    assert [own.name for own in encoder.derived.values()] == ["discharged"]
+    assert encoder.since == {"paid": "admitted"}
+
+
+def of_contracts(never: float) -> pl.DataFrame:
+    """Return contracts since 1950 of which some run on, which is written as the last day of the year 9999."""
+    frame = patients(900).drop("born", "paid")
+    began = pl.col("admitted") - pl.duration(days=26_000)
+    ended = pl.col("discharged") - pl.duration(days=26_000)
+    runs_on = pl.Series(np.random.default_rng(4).random(900) < never)
+    end = pl.when(runs_on).then(pl.lit(datetime(9999, 12, 31))).otherwise(ended)
+    return frame.with_columns(admitted=began, discharged=end)
+
+
+def test_what_is_usual_stays_usual() -> None:
+    assert find_since(table_of(of_contracts(1 / 3)), ()) == {}, (
+        "the day that means never would be another one"
+    )
+    frame = patients().drop("paid")
+    month = frame.with_columns(discharged=pl.col("discharged").dt.offset_by("1mo").dt.truncate("1mo"))
+    assert find_since(table_of(month), ()) == {}, "it would be no first of a month"
+
+
+def test_the_time_may_be_longer_than_a_moment_holds() -> None:
+    frame = of_contracts(0.03)
+    made = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(table_of(frame))
+    assert made.lines_.layout.encoder.since == {"discharged": "admitted"}
+    drawn = made.sample(900, seed=0)
+    assert (drawn["discharged"] >= drawn["admitted"]).all()
+    assert (drawn["discharged"].dt.year() > 9000).mean() == pytest.approx(0.03, abs=0.02)
 
 
 def test_what_can_be_asked_for() -> None:

@@ -312,14 +312,14 @@ class _Search:
         actual = self.values[own.name][~np.isnan(self.values[own.name])]
         for grid in ROUND if step else ():
             shares = [float((np.mod(np.round(values / step), grid) == 0).mean()) for values in (actual, made)]
-            if _clearly_more(shares[0], shares[1], n):
+            if clearly_more(shares[0], shares[1], n):
                 return False
         if own.form == "sum" and min(own.weights) > 0:
             return True  # a total is nothing where all its parts are
         values, counts = np.unique(actual, return_counts=True)
         usual = values[counts.argmax()]
         alike = np.abs(made - usual) <= (step / 2 if step else self._slack(own.name))
-        return not _clearly_more(float(counts.max() / len(actual)), float(alike.mean()), n)
+        return not clearly_more(float(counts.max() / len(actual)), float(alike.mean()), n)
 
     def _slack(self, name: str) -> float:
         step = self.steps[name]
@@ -376,7 +376,7 @@ def _as_people_write(weights: np.ndarray, chosen: list[int]) -> np.ndarray:
     return np.lexsort((np.array(chosen), weights < 0))
 
 
-def _clearly_more(share: float, other: float, n: int) -> bool:
+def clearly_more(share: float, other: float, n: int) -> bool:
     """Say whether a share of `n` rows is larger than another one by more than `LOST` and three standard errors."""
     return share > other + LOST + 3 * np.sqrt(2 * share * (1 - share) / n)
 

@@ -66,7 +66,8 @@ class TableEncoder:
         }
         following = [part.follows for part in states if isinstance(part, NumberStates) and part.follows]
         try:
-            check_since(self.since, schema, {name for own in following for name in (own.name, *own.of)})
+            sources = {name for own in following for name in own.of}
+            check_since(self.since, schema, {own.name for own in following}, sources)
         except ValueError as error:
             raise DataError(f"{error}.") from error
         self._since_in_turn = in_turn(self.since)
@@ -108,7 +109,7 @@ class TableEncoder:
             own.name: own
             for own in find_derived(table, {column.name: grid_step(column) for column in schema})
         }
-        since = find_since(table, {name for own in follows.values() for name in (own.name, *own.of)})
+        since = find_since(table, follows, {name for own in follows.values() for name in own.of})
         states: list[LevelStates | NumberStates] = []
         for column in schema:
             if column.kind == "identifier":

@@ -8,11 +8,11 @@ between the two, and trees and networks learn that in its place; drawn, it is ad
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
 
 import polars as pl
 
 from fairsynth.data.canonical import DATETIME
+from fairsynth.data.derived import clearly_more
 from fairsynth.data.measure import private_range
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.table import Table
@@ -24,19 +24,21 @@ NEVER_BEFORE = 0.99
 #: Share of the people for whom that would not be so if one moment were somebody else's: with less there is nothing to
 #: be kept, as between births and applications.
 BY_CHANCE = 0.02
+#: Most frequent moments that have to come as often as they do: the first of a month, or a day that means never.
+USUAL = 5
 
-_EPOCH = datetime(1970, 1, 1)
 
-
-def find_since(table: Table, besides: Collection[str]) -> dict[str, str]:
+def find_since(table: Table, computed: Collection[str], sources: Collection[str] = ()) -> dict[str, str]:
     """Find the moments that are known best by the time since another one.
 
     Parameters
     ----------
     table : Table
         Rows.
-    besides : collection of str
-        Columns that follow from others, or that others follow from: these are computed otherwise.
+    computed : collection of str
+        Columns that follow from others, and so are known last.
+    sources : collection of str
+        Columns that others follow from: others may be told from them, but they from none.
 
     Returns
     -------
@@ -45,13 +47,13 @@ def find_since(table: Table, besides: Collection[str]) -> dict[str, str]:
         no part in it.
     """
     schema = table.schema
-    apart = {schema.target, *schema.sensitive, *besides}
+    apart = {schema.target, *schema.sensitive, *computed}
     moments = [c.name for c in schema if c.kind == "datetime" and c.name not in apart]
     found: dict[str, str] = {}
     if len(table) < MIN_ROWS:
         return found
     numbers = {name: table.frame[name].to_physical() for name in moments}
-    for name in moments:
+    for name in (name for name in moments if name not in sources):
         spreads = {}
         for start in moments:
             if start == name or _leads_to(start, name, found):
@@ -61,7 +63,7 @@ def find_since(table: Table, besides: Collection[str]) -> dict[str, str]:
             between = (numbers[name] - numbers[start]).drop_nulls()
             if len(between) < max(MIN_ROWS, numbers[name].len() - numbers[name].null_count()):
                 continue  # nothing could be added to a moment that is missing
-            if _holds(numbers[name], numbers[start], between):
+            if _holds(numbers[name], numbers[start], between) and _comes_out(numbers[name], numbers[start]):
                 spreads[start] = float(between.cast(pl.Float64).to_numpy().std())
         if spreads:
             found[name] = min(spreads, key=lambda start: spreads[start])
@@ -76,6 +78,19 @@ def _holds(values: pl.Series, start: pl.Series, between: pl.Series) -> bool:
     n = min(len(own), len(shuffled))
     by_chance = float((own[:n] < shuffled[:n]).mean())
     return broken <= 1 - NEVER_BEFORE and by_chance >= max(BY_CHANCE, 5 * broken)
+
+
+def _comes_out(values: pl.Series, start: pl.Series) -> bool:
+    """Say whether a moment keeps its face if it is told from another one: its usual values are as usual then.
+
+    They are not if they do not hang on the other one, which shows where that is another person's.
+    """
+    both = pl.DataFrame({"value": values, "start": start}).drop_nulls()
+    other = both["start"].sample(fraction=1.0, shuffle=True, seed=1)
+    usual = both["value"].value_counts(sort=True, name="rows").head(USUAL)["value"].implode()
+    made = both["value"] - both["start"] + other
+    shares = [float(one.is_in(usual).cast(pl.Float64).to_numpy().mean()) for one in (both["value"], made)]
+    return not clearly_more(shares[0], shares[1], len(both))
 
 
 def _leads_to(start: str, name: str, found: Mapping[str, str]) -> bool:
@@ -140,16 +155,19 @@ def in_turn(since: Mapping[str, str]) -> list[str]:
     return order
 
 
-def check_since(since: Mapping[str, str], schema: Schema, besides: Collection[str]) -> None:
+def check_since(
+    since: Mapping[str, str], schema: Schema, computed: Collection[str], sources: Collection[str]
+) -> None:
     """Raise ValueError if these columns cannot be told from others in this schema."""
     for name, start in since.items():
         if start not in schema.names or any(schema[one].kind != "datetime" for one in (name, start)):
             raise ValueError(f"column {name!r}: {start!r} is no moment that it could be told from")
-        if {name, start} & {schema.target, *schema.sensitive} or name in besides or name == start:
+        apart = {schema.target, *schema.sensitive, *computed}
+        if {name, start} & apart or name in sources or name == start:
             raise ValueError(f"column {name!r} cannot be told from {start!r}")
     in_turn(since)
 
 
 def _within(column: Column, low: int, high: int) -> Column:
-    ends = {"minimum": _EPOCH + timedelta(microseconds=low), "maximum": _EPOCH + timedelta(microseconds=high)}
-    return column.model_copy(update=ends)
+    # As numbers: from a birth to the end of year 9999, by which some mean never, is more than a datetime holds.
+    return column.model_copy(update={"minimum": low, "maximum": high})
