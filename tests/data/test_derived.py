@@ -268,6 +268,46 @@ def test_columns_that_share_a_source_agree_after_it_is_drawn_again() -> None:
     assert min(inside) > 0.99
 
 
+def of_hundred(n: int = 1200, seed: int = 0) -> fs.Table:
+    """Return people whose three parts add up to a hundred; of two of them the largest are rare, each by itself."""
+    rng = np.random.default_rng(seed)
+    parts = (rng.dirichlet([2, 3, 5], n) * 100).round()
+    frame = pl.DataFrame({
+        "rent": parts[:, 0], "food": parts[:, 1], "rest": 100 - parts[:, 0] - parts[:, 1],
+        "sex": rng.choice(["f", "m"], n), "good": rng.choice(["no", "yes"], n),
+    })  # fmt: skip
+    return fs.Table(frame, target="good", favorable="yes", sensitive="sex")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_parts_of_a_hundred_are_a_hundred(seed: int, tmp_path: Path) -> None:
+    """Rare values share a wide interval; its numbers are drawn anew where the last part would leave its range."""
+    table = of_hundred(seed=seed)
+    made = fs.AuditedTrees(seed=0, fairness=fs.Fairness(strength=0.0)).fit(table)
+    assert len(made.lines_.layout.encoder.derived) == 1
+    drawn = made.sample(20_000, seed=0)
+    made.sample_to(tmp_path / "rows.parquet", 20_000, seed=0)
+    for rows in (drawn, pl.read_parquet(tmp_path / "rows.parquet")):
+        total = rows["rent"] + rows["food"] + rows["rest"]
+        assert (total == 100).mean() > 0.9995
+        assert rows["rest"].min() >= table.schema["rest"].bounds[0]  # type: ignore[operator]
+
+
+def test_the_middle_of_an_interval_is_among_what_is_drawn_from_it() -> None:
+    table = of_hundred()
+    part = TableEncoder.learn(table).states[0]
+    assert isinstance(part, NumberStates)
+    assert part.atoms
+    assert part.n_intervals
+    state = len(part.atoms)
+    values = part.decode(np.full(4000, state), np.random.default_rng(0), table.schema[part.name])
+    middle = part.middles()[state]
+    assert middle not in part.atoms
+    assert middle == pytest.approx(values.mean(), abs=3)
+    rent = table.frame[part.name].to_numpy()
+    assert middle == pytest.approx(np.median(rent[~np.isin(rent, part.atoms)]), abs=5)
+
+
 def test_missing_follows_too() -> None:
     own = {name: values.astype(float) for name, values in followed(None).items()}  # type: ignore[arg-type]
     own["educ"][::5] = np.nan

@@ -39,6 +39,9 @@ from fairsynth.data.since import added, check_since, find_since, in_turn, time_b
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 
+#: How often numbers are drawn anew where what follows from them would leave its range.
+TRIES = 8
+
 ColumnStates = Annotated[LevelStates | NumberStates, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[list[LevelStates | NumberStates]] = TypeAdapter(list[ColumnStates])
 
@@ -173,7 +176,29 @@ class TableEncoder:
             frame = with_exact(frame, exact)
         for name in self._since_in_turn:
             frame = frame.with_columns(added(frame[name], frame[self.since[name]], self.schema[name]))
+        sources = {name: frame[name] for own in self.derived.values() for name in own.of}
+        if sources and not besides:
+            frame = frame.with_columns(self._in_range(sources, states, rng).values())
         return self.followed(frame, besides)
+
+    def _in_range(
+        self, sources: dict[str, pl.Series], states: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, pl.Series]:
+        """Draw numbers anew, inside the intervals that they fell into, where what follows would leave its range."""
+        for j, own in self.derived.items():
+            low, high = self.schema[own.name].bounds
+            slack = self.states[j].step / 2  # type: ignore[union-attr]
+            for _ in range(TRIES):
+                values = own.values({name: as_floats(sources[name]) for name in own.of})
+                rows = np.flatnonzero((values < low - slack) | (values > high + slack))
+                if not len(rows):
+                    break
+                for name in own.of:
+                    if name not in self.since:
+                        at = self.index(name)
+                        again = self.states[at].decode(states[at][rows], rng, self.schema[name])
+                        sources[name] = sources[name].scatter(rows, again)
+        return sources
 
     def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
         """Return canonical rows in which columns that follow from others do.
@@ -257,19 +282,22 @@ class TableEncoder:
 
         The same rows as those of `decode`, with fewer steps between; arguments as there.
         """
-        sources = {name for own in self.derived.values() for name in own.of}
-        sources |= {name for pair in self.since.items() for name in pair}
+        of_derived = {name for own in self.derived.values() for name in own.of}
+        sources = of_derived | {name for pair in self.since.items() for name in pair}
         arrays: list[pa.Array] = []
         known: dict[str, pl.Series] = {}
         for part, line, kind in zip(self.states, states, self._arrow_schema.types, strict=True):
             column = self.schema[part.name]
             if part.name in sources:
                 known[part.name] = part.decode(line, rng, column)
-                arrays.append(self._array(len(arrays), known[part.name]))
+                arrays.append(None)
             else:
                 arrays.append(part.decode_arrow(line, rng, column, kind))
         for name in self._since_in_turn:
             known[name] = added(known[name], known[self.since[name]], self.schema[name])
+        if of_derived:
+            known |= self._in_range({name: known[name] for name in of_derived}, states, rng)
+        for name in known:
             arrays[self.index(name)] = self._array(self.index(name), known[name])
         for j, own in self.derived.items():
             values = self._computed(j, {name: known[name] for name in own.of})

@@ -341,8 +341,18 @@ class NumberStates(BaseModel):
         first = len(self.atoms)
         found = self._low.astype(np.float64)
         inside = slice(first, first + self.n_intervals)
-        means = np.asarray(self.means) if self.means else 0.5
-        found[inside] += means * (self._span[inside] - (1 if self.step else 0))
+        means = np.asarray(self.means) if self.means else np.full(self.n_intervals, 0.5)
+        if self.step:  # among the points that are no states of their own, as they are drawn
+            atoms, first_atom, keys = self._atoms_inside
+            points = np.maximum((self._span - atoms)[inside], 1)
+            places = np.minimum(np.floor(means * points), points - 1)
+            if len(keys):
+                own = np.arange(first, first + self.n_intervals)
+                at = own.astype(keys.dtype) * self._far + places.astype(keys.dtype)
+                places += np.searchsorted(keys, at, side="right") - first_atom[inside]
+            found[inside] += places
+        else:
+            found[inside] += means * self._span[inside]
         found *= self.step or 1.0
         if self.missing:
             found[-1] = np.nan
