@@ -67,6 +67,8 @@ _OBJECTS = {
     "mixed-integer-float": "float",
     "date": "date",
     "datetime": "datetime",
+    "timedelta": "timedelta",
+    "time": "time",
     "decimal": "decimal",
     "empty": "str",
 }
@@ -92,7 +94,7 @@ def _dtype_text(name: str, values: pd.Series) -> str:
         return f"string<{dtype.storage}, {'nan' if dtype.na_value is not pd.NA else 'NA'}>"
     if isinstance(dtype, pd.IntervalDtype):
         return str(dtype)
-    is_scalar = dtype.kind in "biufM" or isinstance(dtype, pd.ArrowDtype)
+    is_scalar = dtype.kind in "biufMm" or isinstance(dtype, pd.ArrowDtype)
     text = str(dtype)
     if not is_scalar or isinstance(dtype, pd.SparseDtype):
         raise unsupported(name, text)
@@ -159,6 +161,7 @@ def value_type_of(text: str) -> pl.DataType:
         held = text[7:].partition(",")[0]
         names: dict[str, pl.DataType] = {"bool": pl.Boolean(), "int": pl.Int64(), "float": pl.Float64(),
                                          "date": pl.Date(), "datetime": pl.Datetime("us"),
+                                         "timedelta": pl.Duration("us"), "time": pl.Time(),
                                          "decimal": pl.Decimal(38, 6)}  # fmt: skip
         return names.get(held, pl.String())
     if text.startswith(("string<", "interval[")) or text == ARROW_STRING_TEXT:

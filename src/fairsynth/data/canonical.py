@@ -1,7 +1,8 @@
 """Between the values that came in and the canonical ones: Polars only, no other library and no files.
 
 Canonical values are ``Float64``, ``Int64``, ``Boolean``, ``Datetime("us")`` in UTC, or an ``Enum`` of level
-texts, and missing is null everywhere. Identifiers stay as they came.
+texts, and missing is null everywhere. Durations and times of day are numbers of the column's unit. Identifiers stay
+as they came.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import polars as pl
 
 from fairsynth.data.number_text import NumberText
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
+from fairsynth.data.spans import SpanText, counted, durations_of_text, is_span, spanned
 from fairsynth.errors import DataError, SchemaError
 
 #: Texts that mean "missing" in a column of a text file that is otherwise numeric.
@@ -205,6 +207,11 @@ def to_canonical(
         return values, []
     own = (column.missing_marker,) if column.missing_marker is not None else ()
     values, _ = mask_missing(values, (*markers, *own))
+    cut = 0
+    if column.unit is not None and values.dtype == pl.String and column.is_numeric:
+        values = durations_of_text(mask_missing(values, ("", *NA_TOKENS))[0])
+    if is_span(values.dtype):
+        values, cut = counted(values, column)
     readers = {
         "categorical": _read_levels,
         "integer": _read_integers,
@@ -213,6 +220,11 @@ def to_canonical(
         "datetime": _read_moments,
     }
     result, repairs = readers[column.kind](values, column)
+    if cut:
+        repairs = [
+            f"column {column.name!r}: {cut} {_plural('value', cut)} cut to whole {column.unit}s",
+            *repairs,
+        ]
     if strict and repairs:
         raise SchemaError(f"{repairs[0]}; correct the schema or the rows.")
     return result.alias(column.name), repairs
@@ -287,7 +299,7 @@ def _read_floats(values: pl.Series, column: Column) -> tuple[pl.Series, list[str
     elif dtype == pl.String or isinstance(dtype, pl.Enum):
         texts = values.cast(pl.String).str.strip_chars()
         texts = texts.set(texts.is_in(["", *NA_TOKENS]).fill_null(False), None)
-        way = NumberText.of(column.format)
+        way = NumberText.of(column.format) or SpanText.of(column.format)
         # In another file some may be written plainly.
         numbers = texts.cast(pl.Float64, strict=False)
         numbers = numbers if way is None else way.read(texts).cast(pl.Float64).fill_null(numbers)
@@ -439,7 +451,9 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
     pl.Series
         Of that dtype.
     """
-    if column.kind == "categorical":
+    if is_span(dtype) and column.kind != "identifier":
+        result = spanned(from_canonical(values, column, pl.Int64()), column, dtype)
+    elif column.kind == "categorical":
         if dtype == pl.String:
             result = values.cast(pl.String)
         else:
@@ -472,7 +486,7 @@ def _write_moments(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
 
 
 def _write_numbers(values: pl.Series, column: Column) -> pl.Series:
-    way = NumberText.of(column.format)
+    way = NumberText.of(column.format) or SpanText.of(column.format)
     if way is not None:
         return way.write(values)
     if column.format != "fixed" or not column.decimals:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -139,9 +140,9 @@ def refuse_duplicates(names: list[Any], where: str = "the table") -> None:
 
 
 def unsupported(name: str, dtype: Any) -> DataError:
-    """Make the error for a column of lists, durations and the like."""
+    """Make the error for a column of lists, structures and the like."""
     return DataError(
-        f"column {name!r} holds {dtype}, which is no number, text, boolean, category or date; convert or "
+        f"column {name!r} holds {dtype}, which is no number, text, boolean, category, date or duration; convert or "
         f"drop it."
     )
 
@@ -165,9 +166,13 @@ def _polars_text(values: pl.Series) -> str:
     dtype = values.dtype
     if isinstance(dtype, pl.Datetime):
         return f"Datetime[{dtype.time_unit}{', ' + dtype.time_zone if dtype.time_zone else ''}]"
+    if isinstance(dtype, pl.Duration):
+        return f"Duration[{dtype.time_unit}]"
     if isinstance(dtype, pl.Decimal):
         return f"Decimal[{dtype.precision or 38}, {dtype.scale}]"
-    scalar = dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Null)
+    scalar = dtype.is_numeric() or dtype in (
+        pl.String, pl.Boolean, pl.Date, pl.Time, pl.Categorical, pl.Null
+    )  # fmt: skip
     if scalar or isinstance(dtype, pl.Enum):
         return dtype.base_type().__name__
     raise unsupported(values.name, dtype)
@@ -178,6 +183,8 @@ def _polars_dtype(text: str) -> pl.DataType:
     parts = [part.strip() for part in inside.removesuffix("]").split(",")]
     if name == "Datetime":
         return pl.Datetime(parts[0], parts[1] if len(parts) > 1 else None)  # type: ignore[arg-type]
+    if name == "Duration":
+        return pl.Duration(parts[0])  # type: ignore[arg-type]
     if name == "Decimal":
         return pl.Decimal(int(parts[0]), int(parts[1]))
     if name in ("Enum", "Categorical"):
@@ -259,6 +266,8 @@ def enum_of(name: str, categories: pl.Series, codes: pl.Series) -> pl.Series:
 
 def series_of_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pl.Series:
     """Read an Arrow array of scalars that is no dictionary; zoned moments come in UTC."""
+    if pa.types.is_interval(values.type):
+        values = _durations(name, values)
     kind = values.type
     if pa.types.is_float16(kind):
         values = values.cast(pa.float32())
@@ -268,7 +277,7 @@ def series_of_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pl.Series:
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or
         pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or
         pa.types.is_string_view(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind) or
-        pa.types.is_decimal(kind)
+        pa.types.is_decimal(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind)
     )  # fmt: skip
     if not scalar:
         raise unsupported(name, kind)
@@ -278,6 +287,25 @@ def series_of_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pl.Series:
     result = pl.from_arrow(values)
     assert isinstance(result, pl.Series)
     return result.alias(name)
+
+
+def _durations(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Read intervals of months, days and nanoseconds, as databases tell them, as durations."""
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    parts = np.frombuffer(
+        whole.buffers()[1], dtype=[("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")]
+    )
+    parts = parts[whole.offset : whole.offset + len(whole)]
+    missing = whole.is_null().to_numpy(zero_copy_only=False)
+    months = (parts["months"] != 0) & ~missing
+    if months.any():
+        row = int(np.argmax(months))
+        raise DataError(
+            f"column {name!r}, row {row} (rows count from 0), holds {parts['months'][row]} month(s), which are no "
+            "fixed time; ask for days, or for a number of months."
+        )
+    ticks = parts["days"].astype(np.int64) * 86_400_000_000 + parts["nanoseconds"] // 1_000
+    return pa.array(ticks, pa.int64(), mask=missing).cast(pa.duration("us"))
 
 
 @lru_cache(maxsize=256)

@@ -35,6 +35,7 @@ from fairsynth.data.measure import (
 )
 from fairsynth.data.number_text import NumberText, written_numbers
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
+from fairsynth.data.spans import SpanText, counted, is_span, written_spans
 from fairsynth.errors import DataError, SchemaError
 
 #: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
@@ -127,6 +128,7 @@ class _Inference:
         self.dtype = "" if raw.untyped else raw.dtypes[name]
         self.notes: list[str] = []
         self.format: str | None = None
+        self.unit: str | None = None
 
     def run(self) -> Column:
         original = self.raw.frame[self.name]
@@ -141,6 +143,8 @@ class _Inference:
         if values.null_count() == len(values):
             raise DataError(f"column {self.name!r} holds no value at all, only missing; drop it.")
         check_finite(values)
+        if is_span(values.dtype):
+            values = self._counted(values)
         values, marker = self._typed(values, marker)
         if self._holds_row_labels(values):
             self.notes.append(
@@ -170,6 +174,8 @@ class _Inference:
         told = {key: value for key, value in self.hint.items() if key != "kind"}
         merged = {**fields, **told}
         merged["format"] = self.format if self.format is not None else merged.get("format")
+        if self.unit is not None:
+            merged["unit"] = self.unit
         if merged["kind"] == "identifier":
             merged = {key: merged.get(key) for key in ("kind", "missing_marker", "description")}
         built = build_schema(
@@ -183,6 +189,17 @@ class _Inference:
             )
         )
         return built.columns[0]
+
+    def _counted(self, values: pl.Series) -> pl.Series:
+        """Read durations or times of day as whole numbers of a unit of time."""
+        self.unit = self.hint.get("unit") or unit_of(values)
+        numbers, cut = counted(values, Column(name=self.name, kind="integer", unit=self.unit))  # type: ignore[arg-type]
+        if cut:
+            raise SchemaError(
+                f"column {self.name!r} is to be counted in whole {self.unit}s, and {cut} of its values are none; say a "
+                "finer unit, or none."
+            )
+        return numbers
 
     # What the texts of a text file are
 
@@ -206,6 +223,10 @@ class _Inference:
             written = written_numbers(texts)
             if written is not None:
                 return self._numbers_as_written(*written, marker, token)
+            spans = written_spans(texts)
+            if spans is not None:
+                self.unit = spans[1].unit
+                return self._numbers_as_written(*spans, marker, token)
         if self.has_role or wanted not in (None, "datetime"):
             return values, marker
         moments, form = parse_datetimes(values)
@@ -229,11 +250,14 @@ class _Inference:
         return not _few(values, MAX_NUMERIC_LEVELS)
 
     def _numbers_as_written(
-        self, numbers: pl.Series, way: NumberText, marker: str | None, token: str | None
+        self, numbers: pl.Series, way: NumberText | SpanText, marker: str | None, token: str | None
     ) -> tuple[pl.Series, str | None]:
         # The pattern and no example: notes leave with the model.
+        held, read = ("numbers", "numbers")
+        if isinstance(way, SpanText):
+            held, read = "times", f"numbers of {way.unit}s"
         self.notes.append(
-            f"Column {self.name!r} holds numbers written as {way.pattern!r}: they are read as numbers and written back "
+            f"Column {self.name!r} holds {held} written as {way.pattern!r}: they are read as {read} and written back "
             f"so. If they are none, say kinds={{{self.name!r}: 'categorical'}}."
         )
         if token is not None:

@@ -18,8 +18,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fairsynth.data.frames import ROW_LABELS, RawFrame, file_schema, from_native, refuse_duplicates
+from fairsynth.data.frames import (
+    ROW_LABELS,
+    RawFrame,
+    file_schema,
+    from_native,
+    refuse_duplicates,
+    series_of_arrow,
+)
 from fairsynth.data.schema import Column, Schema
+from fairsynth.data.spans import text_of_durations
 from fairsynth.errors import DataError, MissingDependencyError, SettingsError
 
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
@@ -98,6 +106,10 @@ def _first_line(error: BaseException) -> str:
 def _as_polars(table: pa.Table) -> RawFrame:
     """Take an Arrow table as the Polars frame that a user would hold."""
     refuse_duplicates(list(table.column_names))
+    for place, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):  # which Polars does not read
+            durations = series_of_arrow(field.name, table.column(place)).to_arrow()
+            table = table.set_column(place, field.name, durations)
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return from_native(frame)
@@ -329,10 +341,24 @@ def _has_few_values(column: Column) -> bool:
     return column.kind == "integer" and column.bounds[1] - column.bounds[0] < FEW_VALUES
 
 
+def _time_text(values: pl.Series, column: Column) -> pl.Series:
+    """Write durations, times of day and moments without a zone, to their unit and no finer; others stay."""
+    dtype = values.dtype
+    if isinstance(dtype, pl.Duration):  # which Polars writes into no text file
+        return text_of_durations(values, column)
+    if column.unit is None or dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone):
+        return values
+    fine = {"millisecond": "%.3f", "microsecond": "%.6f"}.get(column.unit, "")
+    if dtype == pl.Time:
+        return values.dt.to_string(f"%H:%M:%S{fine}")
+    return values.dt.to_string("%Y-%m-%d" if column.unit == "day" else f"%Y-%m-%dT%H:%M:%S{fine}")
+
+
 class _CsvSink:
     """CSV through Polars; missing is an empty field."""
 
     def __init__(self, path: Path, schema: Schema, *, compressed: bool) -> None:
+        self._schema = schema
         self._file = open(path, "wb")  # noqa: SIM115  # closed in close()
         # No name and no time inside, so that equal rows make equal files.
         self._stream: Any = self._file
@@ -344,6 +370,8 @@ class _CsvSink:
     def write(self, batch: pa.RecordBatch) -> None:
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
+        of_time = [values for values in frame.get_columns() if values.dtype.is_temporal()]
+        frame = frame.with_columns(_time_text(values, self._schema[values.name]) for values in of_time)
         frame.write_csv(self._stream, include_header=False)
 
     def close(self, *, complete: bool) -> None:

@@ -15,6 +15,7 @@ from fairsynth.data.canonical import (
     parse_datetime,
 )
 from fairsynth.data.schema import MICROSECONDS
+from fairsynth.data.spans import is_span, microseconds
 
 #: How many rows must stand behind a remembered extreme.
 EXTREME_ROWS = 5
@@ -69,8 +70,9 @@ def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, 
 
 
 def unit_of(moments: pl.Series) -> str:
-    """Return the coarsest unit of time of which every moment is a multiple."""
-    ticks = moments.drop_nulls().cast(pl.Int64)
+    """Return the coarsest unit of time of which every moment, or time span, is a multiple."""
+    ticks = microseconds(moments) if is_span(moments.dtype) else moments.cast(pl.Int64)
+    ticks = ticks.drop_nulls()
     return next(unit for unit, length in MICROSECONDS.items() if (ticks % length == 0).all())
 
 

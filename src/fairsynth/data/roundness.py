@@ -213,12 +213,11 @@ def grids_of(column: Column, furthest: float) -> list[tuple[int, ...]]:
     list of tuple of int
         Several ways to be round, of which a column has the one that tells most of its values.
     """
-    if column.kind == "datetime":
+    ways = [] if column.kind == "datetime" else [TENS, QUARTERS, TWENTIES, DOZENS, CLOCK]
+    if column.kind == "datetime" or column.unit is not None:
         step = MICROSECONDS[column.unit or "microsecond"]
         sizes = [*MICROSECONDS.values(), *(minutes * MICROSECONDS["minute"] for minutes in (5, 15, 30))]
-        ways = [tuple(sorted(size // step for size in sizes if size > step))]
-    else:
-        ways = [TENS, QUARTERS, TWENTIES, DOZENS, CLOCK]
+        ways.insert(0, tuple(sorted(size // step for size in sizes if size > step)))
     reached = (tuple(grid for grid in way if grid <= min(furthest, EXACT / 2)) for way in ways)
     return [way for way in dict.fromkeys(reached) if way]
 

@@ -69,12 +69,13 @@ class Column(BaseModel):
     edges : tuple of float or None
         Numeric sensitive columns: where groups are cut, ascending; a group holds its lower edge.
     unit : {"day", "hour", "minute", "second", "millisecond", "microsecond"} or None
-        Datetime columns: the coarsest unit of which every seen value is a multiple.
+        Datetime columns: the coarsest unit of which every seen value is a multiple. Columns of durations or times
+        of day: the one that their numbers count (of times of day, since midnight).
     tz : str or None
         Datetime columns: time zone of the frame that came in. Canonical values are in UTC.
     format : str or None
         Columns that came as text but are not: a ``strftime`` format; for numbers ``"plain"``, ``"fixed"`` (always
-        `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`).
+        `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`) or ``"HH:MM"`` (`spans`).
     description : str or None
         What the column means, in words.
     """
@@ -181,6 +182,8 @@ class Column(BaseModel):
             return shown + more
         if self.minimum is not None and self.maximum is not None:
             text = f"{_show(self.minimum, self.unit)} to {_show(self.maximum, self.unit)}"
+            if self.is_numeric and self.unit is not None:
+                text += f" {self.unit}s"
             if self.edges:
                 text += ", cut at " + ", ".join(f"{edge:g}" for edge in self.edges)
             return text
