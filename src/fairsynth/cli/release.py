@@ -340,6 +340,10 @@ def _description(content: Bundle) -> Iterator[str]:
         yield "\nmoments that are told by the time since another one"
         for part in since:
             yield f"  {part['name']} since {part['since']}"
+    if ordered := [part for part in own if part.get("never_below")]:
+        yield "\nnumbers that are never below others"
+        for part in ordered:
+            yield f"  {part['name']} ≥ {', '.join(part['never_below'])}"
     yield "\nfiles in it (bytes, SHA-256)"
     for name, member in content.members.items():
         yield f"  {name:<24} {member.bytes:>12,}  {member.sha256}"

@@ -9,7 +9,8 @@ values of its interval are (`data.roundness`): 1,200 comes as often as people sa
 (`data.leaning`): the last interval of wealth is not filled evenly.
 
 A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`). A moment that
-is never before another one has states of the time between them (`data.since`).
+is never before another one has states of the time between them (`data.since`), and numbers that never cross are kept in
+order (`data.ordered`).
 
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
@@ -33,6 +34,7 @@ from fairsynth.data.derived import Derived, as_floats, check_derived, find_deriv
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
+from fairsynth.data.ordered import find_ordered, in_order, pairs_of
 from fairsynth.data.roundness import MIN_SHARED
 from fairsynth.data.schema import Schema
 from fairsynth.data.since import added, check_since, find_since, in_turn, time_between, told_by, widest
@@ -91,8 +93,15 @@ class TableEncoder:
             for j, part in enumerate(self.states)
             if isinstance(part, NumberStates) and part.follows is not None
         }
+        below = {
+            part.name: part.never_below
+            for part in self.states
+            if isinstance(part, NumberStates) and part.never_below
+        }
         try:
             check_derived(list(self.derived.values()), schema)
+            #: Columns of which the first is never above the second.
+            self.ordered = pairs_of(below, schema, {*self.since, *(own.name for own in following)})
         except ValueError as error:
             raise DataError(f"{error}.") from error
 
@@ -113,6 +122,7 @@ class TableEncoder:
             for own in find_derived(table, {column.name: grid_step(column) for column in schema})
         }
         since = find_since(table, follows, {name for own in follows.values() for name in own.of})
+        below = find_ordered(table, {*since, *follows})
         states: list[LevelStates | NumberStates] = []
         for column in schema:
             if column.kind == "identifier":
@@ -128,7 +138,8 @@ class TableEncoder:
                 states.append(learn_levels(values, column))
             else:
                 part = learn_numbers(values, column, max_intervals)
-                states.append(part.model_copy(update={"follows": follows.get(column.name)}))
+                own = {"follows": follows.get(column.name), "never_below": below.get(column.name, ())}
+                states.append(part.model_copy(update=own))
         return cls(schema, states)
 
     def index(self, name: str) -> int:
@@ -176,6 +187,9 @@ class TableEncoder:
             frame = with_exact(frame, exact)
         for name in self._since_in_turn:
             frame = frame.with_columns(added(frame[name], frame[self.since[name]], self.schema[name]))
+        if self.ordered:
+            held = {name: frame[name] for pair in self.ordered for name in pair}
+            frame = frame.with_columns(self._in_order(held, states, rng, {*besides, *(exact or {})}).values())
         sources = {name: frame[name] for own in self.derived.values() for name in own.of}
         if sources and not besides:
             frame = frame.with_columns(self._in_range(sources, states, rng).values())
@@ -199,6 +213,22 @@ class TableEncoder:
                         again = self.states[at].decode(states[at][rows], rng, self.schema[name])
                         sources[name] = sources[name].scatter(rows, again)
         return sources
+
+    def _in_order(
+        self,
+        values: dict[str, pl.Series],
+        states: np.ndarray,
+        rng: np.random.Generator,
+        fixed: Collection[str] = (),
+    ) -> dict[str, pl.Series]:
+        """Keep numbers in order that never cross, given the states that they were drawn from."""
+
+        def again(name: str, rows: np.ndarray) -> pl.Series:
+            at = self.index(name)
+            return self.states[at].decode(states[at][rows], rng, self.schema[name])
+
+        apart = {*fixed, *self.schema.sensitive}
+        return in_order(values, self.ordered, apart, again, lambda name, own: self._column(name, own, None))
 
     def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
         """Return canonical rows in which columns that follow from others do.
@@ -283,7 +313,8 @@ class TableEncoder:
         The same rows as those of `decode`, with fewer steps between; arguments as there.
         """
         of_derived = {name for own in self.derived.values() for name in own.of}
-        sources = of_derived | {name for pair in self.since.items() for name in pair}
+        pairs = [*self.since.items(), *self.ordered]
+        sources = of_derived | {name for pair in pairs for name in pair}
         arrays: list[pa.Array] = []
         known: dict[str, pl.Series] = {}
         for part, line, kind in zip(self.states, states, self._arrow_schema.types, strict=True):
@@ -295,6 +326,9 @@ class TableEncoder:
                 arrays.append(part.decode_arrow(line, rng, column, kind))
         for name in self._since_in_turn:
             known[name] = added(known[name], known[self.since[name]], self.schema[name])
+        if self.ordered:
+            held = {name: known[name] for pair in self.ordered for name in pair}
+            known |= self._in_order(held, states, rng)
         if of_derived:
             known |= self._in_range({name: known[name] for name in of_derived}, states, rng)
         for name in known:

@@ -54,6 +54,8 @@ class NumberStates(BaseModel):
         How the column is computed from others; None for one that is drawn.
     since : str or None
         A moment from which this one is told: the states are of the time between them (`data.since`).
+    never_below : tuple of str
+        Columns below which this one never is (`data.ordered`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +70,7 @@ class NumberStates(BaseModel):
     means: tuple[float, ...] = ()
     follows: Derived | None = None
     since: str | None = None
+    never_below: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:
@@ -148,6 +151,17 @@ class NumberStates(BaseModel):
     def _far(self) -> int:
         """A power of two further apart than any two values inside one state."""
         return 1 << int(self._span.max()).bit_length()
+
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and the highest number of each state, float64 ``(size,)``; of "missing" there are none.
+
+        So nothing is above or below it: its lowest number is -inf, its highest one inf.
+        """
+        high = self._low + (self._span - 1 if self.step else self._span)
+        low, high = (ends * (self.step or 1.0) for ends in (self._low, high))
+        if self.missing:
+            low, high = np.append(low[:-1], -np.inf), np.append(high[:-1], np.inf)
+        return low, high
 
     def _in_steps(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step) if self.step else values

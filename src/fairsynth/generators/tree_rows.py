@@ -105,6 +105,25 @@ class Lines:
             else:
                 self.grown.append(column)
 
+    @cached_property
+    def ordered(self) -> dict[int, list[tuple[int, int]]]:
+        """Column → pairs of it and one drawn before it, of which the first is never above the second."""
+        encoder = self.layout.encoder
+        rank = {column: place for place, column in enumerate(self.order)}
+        found: dict[int, list[tuple[int, int]]] = {}
+        for pair in encoder.ordered:
+            low, high = (encoder.index(name) for name in pair)
+            later = max(low, high, key=lambda column: rank[column])
+            found.setdefault(later, []).append((low, high))
+        return found
+
+    @cached_property
+    def ends(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Lowest and highest number of each state, by column, of those in `ordered`."""
+        states = self.layout.encoder.states
+        held = {column for pairs in self.ordered.values() for pair in pairs for column in pair}
+        return {column: states[column].ends() for column in held}  # type: ignore[union-attr]
+
     def before(self, column: int) -> tuple[int, ...]:
         """Return the lines that the tree of a column may ask: all of them for the target."""
         at = self.order.index(column) if column in self.order else len(self.order)
@@ -340,11 +359,36 @@ def draw_rows(
             own = trees[column]
             states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
             drawn[column, part] = states
-            known[column] = of_state[column].take(states)
+            if column in lines.ordered:
+                _keep_order(lines, own, column, drawn[:, part], known, rng)
+            known[column] = of_state[column].take(drawn[column, part])
             if column in lines.followers:
                 _follow(lines, trees, column, drawn[:, part], known, of_state, rng)
         drawn[layout.target, part] = label(known, part, rng)
     return drawn
+
+
+def _keep_order(
+    lines: Lines,
+    own: ColumnTree,
+    column: int,
+    drawn: np.ndarray,
+    known: list[np.ndarray],
+    rng: np.random.Generator,
+) -> None:
+    """Draw states of a column again, in `drawn` ``(columns, n)``, that must cross those of one drawn before it."""
+    rows = np.arange(drawn.shape[1])
+    for trial in range(1 + TRIES):
+        if trial:
+            lines_of_rows = [known[k].take(rows) for k in own.parents]
+            drawn[column, rows] = own.lookup.draw(own.asked(lines_of_rows), len(rows), rng)
+        cross = np.zeros(len(rows), dtype=bool)
+        for low, high in lines.ordered[column]:
+            lowest, highest = lines.ends[low][0], lines.ends[high][1]
+            cross |= lowest.take(drawn[low].take(rows)) > highest.take(drawn[high].take(rows))
+        rows = rows[cross]
+        if not len(rows):
+            return
 
 
 def _follow(

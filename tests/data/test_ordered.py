@@ -1,0 +1,142 @@
+"""Numbers that never cross in the table do not in drawn rows."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairsynth import FairTrees, PlainVAE, Table
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.number_states import NumberStates
+from fairsynth.data.ordered import crossing, find_ordered, in_order, pairs_of
+from fairsynth.errors import DataError
+
+ROLES: dict[str, Any] = {"target": "good", "favorable": "yes", "sensitive": "sex"}
+
+
+def offers(n: int = 1_500, seed: int = 0, missing: bool = False) -> pl.DataFrame:
+    """The least and the most that is offered, what is owed below a limit, and an age above all of them by itself."""
+    rng = np.random.default_rng(seed)
+    least = rng.lognormal(10.3, 0.4, n) // 1_000 * 1_000
+    limit = rng.lognormal(8, 0.8, n) // 100 * 100 + 500
+    frame = pl.DataFrame(
+        {
+            "sex": rng.choice(["f", "m"], n),
+            "most": (least + rng.gamma(2, 4_000, n) // 1_000 * 1_000).astype(int),
+            "least": least.astype(int),
+            "owed": np.round(limit * rng.beta(0.6, 1.2, n), 2),
+            "limit": limit.astype(int),
+            "children": rng.poisson(1.0, n),
+            "good": np.where(least + rng.normal(0, 9_000, n) > 30_000, "yes", "no"),
+        }
+    )
+    if missing:
+        gone = pl.Series(rng.random(n) < 0.1)
+        frame = frame.with_columns(limit=pl.when(gone).then(None).otherwise(pl.col("limit")))
+    return frame
+
+
+def test_pairs_that_never_cross_and_would_by_chance_are_found() -> None:
+    table = Table(offers(missing=True), **ROLES)
+    # Children never outnumber what is owed by chance either: nothing is to be kept there.
+    assert find_ordered(table, ()) == {"most": ("least",), "limit": ("owed",)}
+    assert find_ordered(table, ["least"]) == {"limit": ("owed",)}
+    crossed = offers().with_columns(
+        most=pl.when(pl.int_range(pl.len()) % 400 == 0)
+        .then(pl.col("least") - 1_000)
+        .otherwise(pl.col("most"))
+    )
+    assert "most" not in find_ordered(Table(crossed, **ROLES), ())
+    assert find_ordered(Table(offers(60), **ROLES), ()) == {}  # of so few rows it says nothing
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_drawn_rows_keep_the_order_and_look_as_they_did(missing: bool) -> None:
+    real = offers(missing=missing)
+    teacher = FairTrees(calibrate=False, seed=0).fit(Table(real, **ROLES))
+    rows = teacher.sample(20_000, seed=0)
+    for low, high in (("least", "most"), ("owed", "limit")):
+        assert len(crossing(rows[low], rows[high])) == 0
+        same, own = ((frame[low] == frame[high]).mean() for frame in (rows, real))
+        assert same == pytest.approx(own, abs=0.02)  # nothing piles up where they meet
+    assert (rows["least"] % 1_000 == 0).mean() > 0.99  # type: ignore[operator]
+    assert rows["limit"].is_null().mean() == pytest.approx(real["limit"].is_null().mean(), abs=0.02)
+    batch = pl.from_arrow(
+        teacher.lines_.layout.encoder.decode_batch(drawn_states(teacher), np.random.default_rng(0))
+    )
+    assert isinstance(batch, pl.DataFrame)
+    assert len(crossing(batch["least"], batch["most"])) == 0
+
+
+def drawn_states(teacher: FairTrees) -> np.ndarray:
+    table = teacher.sample_table(2_000, seed=1)
+    return np.ascontiguousarray(teacher.lines_.layout.encoder.encode(table).T)
+
+
+def test_networks_keep_it_as_well() -> None:
+    rows = PlainVAE(epochs=1, seed=0).fit(Table(offers(400), **ROLES)).sample(2_000, seed=0)
+    assert len(crossing(rows["least"], rows["most"])) == len(crossing(rows["owed"], rows["limit"])) == 0
+
+
+def test_what_was_asked_for_and_sensitive_numbers_stay() -> None:
+    table = Table(offers(), **{**ROLES, "sensitive": {"limit": [2_000, 5_000]}})
+    teacher = FairTrees(calibrate=False, seed=0).fit(table)
+    rows = teacher.sample(400, seed=0, where={"most": 40_000})
+    assert set(rows["most"]) == {40_000}
+    assert rows["least"].max() <= 40_000
+    rows = teacher.sample(5_000, seed=0)
+    assert len(crossing(rows["owed"], rows["limit"])) == 0
+    shares = [
+        np.histogram(frame["limit"], [0, 2_000, 5_000, 1e9])[0] / len(frame) for frame in (rows, table.frame)
+    ]
+    assert np.abs(shares[0] - shares[1]).max() < 0.02
+
+
+numbers = st.lists(st.one_of(st.none(), st.integers(-50, 50)), min_size=4, max_size=4)
+
+
+@settings(max_examples=60)
+@given(st.lists(numbers, min_size=1, max_size=30), st.sets(st.sampled_from("abcd")))
+def test_whatever_comes_is_put_in_order(rows: list[list[int | None]], fixed: set[str]) -> None:
+    frame = pl.DataFrame(rows, schema=dict.fromkeys("abcd", pl.Int64), orient="row")
+    plain = pl.DataFrame(dict.fromkeys("abcd", [-50, 50] * 15))
+    people = plain.with_columns(sex=pl.Series(["f", "m"] * 15), good=pl.Series(["no", "yes", "yes"] * 10))
+    schema = Table(people, **ROLES, kinds=dict.fromkeys("abcd", "integer")).schema
+    pairs = pairs_of({"d": ["c", "a"], "c": ["b"], "b": ["a"]}, schema, ())
+    made = in_order(
+        {name: frame[name] for name in "abcd"}, pairs, fixed, lambda name, rows: frame[name].gather(rows),
+        lambda name, values: pl.Series(name, np.clip(values, -50, 50)).cast(pl.Int64),
+    )  # fmt: skip
+    for low, high in pairs:
+        if not fixed:
+            assert len(crossing(made[low], made[high])) == 0
+    for name in "abcd":
+        assert made[name].is_null().equals(frame[name].is_null())
+        if name in fixed:
+            assert made[name].equals(frame[name])
+
+
+def test_what_is_no_order_is_refused() -> None:
+    table = Table(offers(), **ROLES)
+    encoder = TableEncoder.learn(table)
+
+    def told(**below: tuple[str, ...]) -> list[Any]:
+        return [
+            part.model_copy(update={"never_below": below.get(part.name, ())})
+            if isinstance(part, NumberStates)
+            else part
+            for part in encoder.states
+        ]
+
+    assert TableEncoder(table.schema, told(most=("least",))).ordered == [("least", "most")]
+    for below in (
+        {"most": ("least",), "least": ("most",)},
+        {"most": ("sex",)},
+        {"most": ("nobody",)},
+        {"most": ("good",)},
+    ):
+        with pytest.raises(DataError, match="in order"):
+            TableEncoder(table.schema, told(**below))
