@@ -13,6 +13,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.number_states import NumberStates
 from fairsynth.data.ordered import crossing, find_ordered, in_order, pairs_of
 from fairsynth.errors import DataError
+from fairsynth.generators.tree_rows import draw_rows
 
 ROLES: dict[str, Any] = {"target": "good", "favorable": "yes", "sensitive": "sex"}
 
@@ -74,6 +75,52 @@ def test_drawn_rows_keep_the_order_and_look_as_they_did(missing: bool) -> None:
 def drawn_states(teacher: FairTrees) -> np.ndarray:
     table = teacher.sample_table(2_000, seed=1)
     return np.ascontiguousarray(teacher.lines_.layout.encoder.encode(table).T)
+
+
+def test_states_that_must_cross_are_drawn_again() -> None:
+    teacher = FairTrees(calibrate=False, seed=0).fit(Table(offers(), **ROLES))
+    lines, states = teacher.lines_, drawn_states(teacher)
+    encoder = lines.layout.encoder
+    assert [
+        [(encoder.names[low], encoder.names[high]) for low, high in found] for found in lines.ordered.values()
+    ]
+    levels = states[[encoder.index("sex")]].T.astype(np.int64)
+    drawn = draw_rows(
+        lines,
+        teacher.trees_,
+        levels,
+        np.random.default_rng(0),
+        lambda known, part, rng: np.zeros(len(known[0]), int),
+    )
+    crossed = 0
+    for low, high in encoder.ordered:
+        part, other = encoder.states[encoder.index(low)], encoder.states[encoder.index(high)]
+        assert isinstance(part, NumberStates)
+        assert isinstance(other, NumberStates)
+        lowest, highest = part.ends()[0], other.ends()[1]
+        crossed += (lowest[drawn[encoder.index(low)]] > highest[drawn[encoder.index(high)]]).sum()
+    assert crossed <= 5  # of 4,000; without it, some hundred
+
+
+def test_few_that_would_cross_by_chance_make_no_order() -> None:
+    rng = np.random.default_rng(0)
+    frame = offers(3_000).with_columns(
+        small=np.where(rng.random(3_000) < 0.1, 5, 0), large=np.where(rng.random(3_000) < 0.1, 5, 9)
+    )
+    # None of them cross; by chance one in a hundred would, which says little.
+    frame = frame.with_columns(
+        small=pl.when(pl.col("large") == 5).then(0).otherwise(pl.col("small") * 7 // 5)
+    )
+    assert "large" not in find_ordered(Table(frame, **ROLES), ())
+
+
+def test_two_that_cross_change_places() -> None:
+    values = {"low": pl.Series([5, 3]), "high": pl.Series([2, 4])}
+    made = in_order(
+        values, [("low", "high")], (), lambda name, rows: values[name].gather(rows),
+        lambda name, own: pl.Series(name, own).cast(pl.Int64),
+    )  # fmt: skip
+    assert {name: own.to_list() for name, own in made.items()} == {"low": [2, 3], "high": [5, 4]}
 
 
 def test_networks_keep_it_as_well() -> None:

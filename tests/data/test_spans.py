@@ -158,6 +158,22 @@ def test_texts_come_back_to_the_letter(numbers: list[int], pattern: str) -> None
     assert texts.to_list() == told
 
 
+def test_seconds_are_as_full_as_people_say_them() -> None:
+    rng = np.random.default_rng(0)
+    quarters = rng.integers(0, 400, 3_000)
+    frame = pl.DataFrame(
+        {
+            "sex": rng.choice(["f", "m"], 3_000),
+            "shift": [f"{quarter // 4}:{quarter % 4 * 15:02}:00" for quarter in quarters.tolist()],
+            "good": rng.choice(["no", "yes"], 3_000),
+        }
+    )
+    table = Table(frame, **ROLES)
+    assert (table.schema["shift"].unit, table.schema["shift"].format) == ("second", "H:MM:SS")
+    drawn = FairTrees(calibrate=False, seed=0).fit(table).sample(2_000, seed=0)
+    assert drawn["shift"].str.contains(r"^\d+:(00|15|30|45):00$").mean() > 0.99
+
+
 def test_what_only_looks_like_a_time_stays_text() -> None:
     for texts in (
         ["08:30", "8:31"],
