@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fairsynth.cores import side_by_side
 from fairsynth.trees.bins import Bins
+from fairsynth.trees.pairs import with_missed_pairs
 from fairsynth.trees.scores import PairScores, learn_scores
 
 #: Above so many rows the boosted law is taken as it is.
@@ -50,13 +51,14 @@ def learn_mixed(
     Returns
     -------
     PairScores
-        The boosted law alone above `SMALL_TABLE` rows, and where a label is too rare for folds.
+        The boosted law alone above `SMALL_TABLE` rows, and where a label is too rare for folds; with the pairs of
+        columns that it missed (`pairs`).
     """
     small = len(labels) <= SMALL_TABLE
     boosted = learn_scores(lines, bins, labels, n_labels, seed=seed, varied=small)
     counts = np.bincount(labels, minlength=n_labels)
     if not small or (counts < 2 * FOLDS).any() or not lines:
-        return boosted
+        return with_missed_pairs(boosted, lines, bins, labels)
     fold = np.random.default_rng([seed, 31]).permutation(len(labels)) % FOLDS
 
     learned = [[line[fold != part] for line in lines] for part in range(FOLDS)]
@@ -84,7 +86,8 @@ def learn_mixed(
     if at:
         boosted = learn_scores(lines, bins, labels, n_labels, seed=seed)
     weight = WEIGHTS[int(best[at])]
-    return boosted if weight == 0 else mixed(boosted, learn_linear(lines, bins, labels, n_labels), weight)
+    law = boosted if weight == 0 else mixed(boosted, learn_linear(lines, bins, labels, n_labels), weight)
+    return with_missed_pairs(law, lines, bins, labels)
 
 
 def learn_linear(
