@@ -340,6 +340,10 @@ def _description(content: Bundle) -> Iterator[str]:
         yield "\nmoments that are told by the time since another one"
         for part in since:
             yield f"  {part['name']} since {part['since']}"
+    if decided := [part for part in own if part.get("told_by")]:
+        yield "\ncolumns that another one decides, where five rows and more have its value"
+        for part in decided:
+            yield f"  {part['name']} by {part['told_by']}"
     if ordered := [part for part in own if part.get("never_below")]:
         yield "\nnumbers that are never below others"
         for part in ordered:

@@ -10,7 +10,8 @@ values of its interval are (`data.roundness`): 1,200 comes as often as people sa
 
 A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`). A moment that
 is never before another one has states of the time between them (`data.since`), and numbers that never cross are kept in
-order (`data.ordered`).
+order (`data.ordered`). What a column of many values decides of another one, such as the name of a code, is kept
+(`data.determined`).
 
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
@@ -31,6 +32,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fairsynth.data.canonical import DATETIME
 from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid
+from fairsynth.data.determined import Told, check_told, find_told
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
@@ -43,6 +45,11 @@ from fairsynth.errors import DataError
 
 #: How often numbers are drawn anew where what follows from them would leave its range.
 TRIES = 8
+
+
+def _told_by(part: LevelStates | NumberStates, told: Told | None) -> LevelStates | NumberStates:
+    return part if told is None else part.model_copy(update={"told_by": told.by, "told": told.states})
+
 
 ColumnStates = Annotated[LevelStates | NumberStates, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[list[LevelStates | NumberStates]] = TypeAdapter(list[ColumnStates])
@@ -102,6 +109,12 @@ class TableEncoder:
             check_derived(list(self.derived.values()), schema)
             #: Columns of which the first is never above the second.
             self.ordered = pairs_of(below, schema, {*self.since, *(own.name for own in following)})
+            #: Column → what decides it.
+            self.told_by = {
+                part.name: Told(part.told_by, part.told) for part in self.states if part.told_by is not None
+            }
+            sized = dict(zip(self.names, self.sizes, strict=True))
+            check_told(self.told_by, schema, sized, {*self.since, *(own.name for own in following)})
         except ValueError as error:
             raise DataError(f"{error}.") from error
 
@@ -140,7 +153,11 @@ class TableEncoder:
                 part = learn_numbers(values, column, max_intervals)
                 own = {"follows": follows.get(column.name), "never_below": below.get(column.name, ())}
                 states.append(part.model_copy(update=own))
-        return cls(schema, states)
+        encoder = cls(schema, states)
+        decided = find_told(schema, states, encoder.encode(table), {*since, *follows})
+        if not decided:
+            return encoder
+        return cls(schema, [_told_by(part, decided.get(part.name)) for part in states])
 
     def index(self, name: str) -> int:
         """Return the place of a column among the learned ones."""
@@ -177,6 +194,7 @@ class TableEncoder:
         exact : mapping, optional
             Column → the value that all rows have there, whatever their states say.
         """
+        states = self.settled(states, {*besides, *(exact or {})})
         frame = pl.DataFrame(
             [
                 part.decode(line, rng, self.schema[part.name])
@@ -194,6 +212,31 @@ class TableEncoder:
         if sources and not besides:
             frame = frame.with_columns(self._in_range(sources, states, rng).values())
         return self.followed(frame, besides)
+
+    def settled(self, states: np.ndarray, besides: Collection[str] = ()) -> np.ndarray:
+        """Return states ``(columns, n)`` in which columns that others decide are as these say.
+
+        Those in `besides` stay as they are, and so do all whose deciding value is too rare to be known.
+        """
+        if not self.told_by:
+            return states
+        states = np.array(states)
+        for name, told in self.told_by.items():
+            if name not in besides:
+                at = self.index(name)
+                states[at] = self.decided(at, states[self.index(told.by)], states[at])
+        return states
+
+    def decided(self, place: int, by: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Return the states of a column that another one decides ``(n,)``, given that one's states and its own."""
+        found = self._told_tables[place].take(by)
+        return np.where(found >= 0, found, drawn).astype(drawn.dtype)
+
+    @cached_property
+    def _told_tables(self) -> dict[int, np.ndarray]:
+        return {
+            self.index(name): np.asarray(own.states, dtype=np.int32) for name, own in self.told_by.items()
+        }
 
     def _in_range(
         self, sources: dict[str, pl.Series], states: np.ndarray, rng: np.random.Generator
@@ -312,6 +355,7 @@ class TableEncoder:
 
         The same rows as those of `decode`, with fewer steps between; arguments as there.
         """
+        states = self.settled(states)
         of_derived = {name for own in self.derived.values() for name in own.of}
         pairs = [*self.since.items(), *self.ordered]
         sources = of_derived | {name for pair in pairs for name in pair}

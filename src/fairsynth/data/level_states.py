@@ -37,6 +37,10 @@ class LevelStates(BaseModel):
         which a level is drawn by its frequency.
     weights : tuple of float
         Frequencies belonging to `order`.
+    told_by : str or None
+        The column that decides this one (`data.determined`).
+    told : tuple of int
+        For each state of that column the state of this one; -1 where it decides nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +51,8 @@ class LevelStates(BaseModel):
     missing: bool
     order: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
+    told_by: str | None = None
+    told: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> LevelStates:

@@ -56,6 +56,10 @@ class NumberStates(BaseModel):
         A moment from which this one is told: the states are of the time between them (`data.since`).
     never_below : tuple of str
         Columns below which this one never is (`data.ordered`).
+    told_by : str or None
+        The column that decides this one (`data.determined`).
+    told : tuple of int
+        For each state of that column the state of this one; -1 where it decides nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +75,8 @@ class NumberStates(BaseModel):
     follows: Derived | None = None
     since: str | None = None
     never_below: tuple[str, ...] = ()
+    told_by: str | None = None
+    told: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:

@@ -35,7 +35,7 @@ NEAR = 0.97
 #: What alike error rates may cost: right decisions, as a share of all, for a log ratio between groups. A model of Adult
 #: pays .04 to .1 by deciding worse for a group that it is told better, and .5 once the thresholds of all are moved to
 #: where rates happen to meet.
-PRICE = 0.1
+PRICE = 0.2
 #: Rows, and draws at most, that tell how sure models are.
 SURE_ROWS = 5_000
 SURE_DRAWS = 3

@@ -531,7 +531,8 @@ ROWS_FROM_DATA = (
     {
         "what": "columns: values shared by at least 5 rows, quantiles averaged over 5 neighbouring values, "
         "where the numbers between them lie on average, how round they are, which columns follow from others, "
-        "which moments are told by the time since another one, and which numbers are never below others",
+        "which moments are told by the time since another one, which numbers are never below others, "
+        "and which value of a column, of those of at least 5 rows, decides which of another",
         "where": "documents/columns.json",
     },
     {"what": "names of the joint groups that were seen, and which have fewer than 30 rows",

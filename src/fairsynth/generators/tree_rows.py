@@ -106,6 +106,25 @@ class Lines:
                 self.grown.append(column)
 
     @cached_property
+    def decided(self) -> dict[int, int]:
+        """Column → the one drawn before it that decides it."""
+        return {column: by for column, by in self._told_by if self.order.index(by) < self.order.index(column)}
+
+    @cached_property
+    def decides(self) -> dict[int, list[int]]:
+        """Column → those drawn before it that it decides."""
+        found: dict[int, list[int]] = {}
+        for column, by in self._told_by:
+            if column not in self.decided:
+                found.setdefault(by, []).append(column)
+        return found
+
+    @property
+    def _told_by(self) -> list[tuple[int, int]]:
+        encoder = self.layout.encoder
+        return [(encoder.index(name), encoder.index(own.by)) for name, own in encoder.told_by.items()]
+
+    @cached_property
     def ordered(self) -> dict[int, list[tuple[int, int]]]:
         """Column → pairs of it and one drawn before it, of which the first is never above the second."""
         encoder = self.layout.encoder
@@ -359,8 +378,15 @@ def draw_rows(
             own = trees[column]
             states = own.lookup.draw(own.asked([known[k] for k in own.parents]), n, rng)
             drawn[column, part] = states
-            if column in lines.ordered:
-                _keep_order(lines, own, column, drawn[:, part], known, rng)
+            if column in lines.decided:
+                by = drawn[lines.decided[column], part]
+                drawn[column, part] = layout.encoder.decided(column, by, states)
+            if column in lines.ordered or column in lines.decides:
+                _redraw(lines, own, column, drawn[:, part], known, rng)
+                for other in lines.decides.get(column, ()):
+                    by, before = drawn[column, part], drawn[other, part]
+                    drawn[other, part] = layout.encoder.decided(other, by, before)
+                    known[other] = of_state[other].take(drawn[other, part])
             known[column] = of_state[column].take(drawn[column, part])
             if column in lines.followers:
                 _follow(lines, trees, column, drawn[:, part], known, of_state, rng)
@@ -368,7 +394,7 @@ def draw_rows(
     return drawn
 
 
-def _keep_order(
+def _redraw(
     lines: Lines,
     own: ColumnTree,
     column: int,
@@ -376,17 +402,24 @@ def _keep_order(
     known: list[np.ndarray],
     rng: np.random.Generator,
 ) -> None:
-    """Draw states of a column again, in `drawn` ``(columns, n)``, that must cross those of one drawn before it."""
+    """Draw states of a column again, in `drawn` ``(columns, n)``, that cannot stand beside those drawn before it.
+
+    That is, those that must cross the numbers of another column, or that decide another one otherwise than it is.
+    """
+    encoder = lines.layout.encoder
     rows = np.arange(drawn.shape[1])
     for trial in range(1 + TRIES):
         if trial:
             lines_of_rows = [known[k].take(rows) for k in own.parents]
             drawn[column, rows] = own.lookup.draw(own.asked(lines_of_rows), len(rows), rng)
-        cross = np.zeros(len(rows), dtype=bool)
-        for low, high in lines.ordered[column]:
+        odd = np.zeros(len(rows), dtype=bool)
+        for low, high in lines.ordered.get(column, ()):
             lowest, highest = lines.ends[low][0], lines.ends[high][1]
-            cross |= lowest.take(drawn[low].take(rows)) > highest.take(drawn[high].take(rows))
-        rows = rows[cross]
+            odd |= lowest.take(drawn[low].take(rows)) > highest.take(drawn[high].take(rows))
+        for other in lines.decides.get(column, ()):
+            before = drawn[other].take(rows)
+            odd |= encoder.decided(other, drawn[column].take(rows), before) != before
+        rows = rows[odd]
         if not len(rows):
             return
 
