@@ -108,6 +108,8 @@ def test_target_kinds() -> None:
         Table(rows(x=[i % 21 for i in range(N)]), target="x", favorable=[1, 2]).schema["x"].kind
         == "categorical"
     )
+    with pytest.raises(SchemaError, match=r"'x' is a number with more than 20 values, and only 7 of them"):
+        Table(rows(x=[i % 21 for i in range(N)]), target="x", favorable=7)
     assert Table(rows(x=[i % 3 == 0 for i in range(N)]), target="x").schema["x"].levels == ("False", "True")
     assert Table(rows(), target="age", kinds={"age": "integer"}).schema["age"].kind == "integer"
 
@@ -400,3 +402,45 @@ def test_a_date_that_may_be_in_one_month_or_another_stays_text() -> None:
 )
 def test_small_numbers_keep_their_decimals(values: list[float], decimals: int | None) -> None:
     assert schema_of([values[i % len(values)] for i in range(N)]).decimals == decimals
+
+
+def test_numbers_of_people_of_whom_some_are_elsewhere_are_identifiers() -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.permutation(np.arange(100_000, 108_000))[:5_000]
+    frame = pl.DataFrame(
+        {"number": numbers, "income": rng.integers(0, 10**9, 5_000), "x": rng.choice(["a", "b"], 5_000)}
+    )
+    schema = Table(frame).schema
+    assert schema["number"].kind == "identifier"
+    assert any("'number' is taken for an identifier" in note for note in schema.notes)
+    assert schema["income"].kind == "integer"  # so far apart that few would meet by chance
+    twice = frame.with_columns(number=pl.Series([*numbers[:-1], numbers[0]]))
+    assert Table(twice).schema["number"].kind == "integer"
+
+
+def test_integers_that_no_float_holds_are_levels_if_few_and_told_of_if_many() -> None:
+    big = 2**60
+    few = Table(rows(x=[big + i % 9 for i in range(N)])).schema["x"]
+    assert (few.kind, few.levels[1]) == ("categorical", str(big + 1))
+    many = Table(rows(x=[big + i % (N // 2) for i in range(N)])).schema
+    assert many["x"].kind == "integer"
+    assert any("beyond 2**53" in note for note in many.notes)
+
+
+@pytest.mark.parametrize("clock", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
+def test_offsets_from_utc_are_moments(clock: str) -> None:
+    berlin = pl.datetime_range(
+        pl.datetime(2026, 1, 1, 8), pl.datetime(2026, 12, 1, 8), "5d", eager=True
+    ).head(N)
+    berlin = berlin.dt.replace_time_zone("Europe/Berlin")
+    frame = rows(seen=berlin.dt.to_string(f"{clock}%:z").to_list())
+    assert pl.Series(frame["seen"]).str.slice(-6).n_unique() == 2
+    table = Table(frame)
+    assert table.schema["seen"].kind == "datetime"
+    assert table.frame["seen"].equals(
+        berlin.dt.convert_time_zone("UTC").dt.replace_time_zone(None).alias("seen")
+    )
+    assert any("in UTC" in note for note in table.schema.notes)
+    assert pl.Series(table.native()["seen"]).str.ends_with("+00:00").all()
+    assert Table(table.native(), schema=table.schema).frame["seen"].equals(table.frame["seen"])
+    assert table.align(frame).frame["seen"].equals(table.frame["seen"])

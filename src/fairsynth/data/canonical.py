@@ -226,7 +226,10 @@ def to_canonical(
             *repairs,
         ]
     if strict and repairs:
-        raise SchemaError(f"{repairs[0]}; correct the schema or the rows.")
+        raise SchemaError(
+            f"{repairs[0]}; correct the schema or the rows, or read other rows than those it was made of with "
+            "`Table.align`, which counts what it changes."
+        )
     return result.alias(column.name), repairs
 
 
@@ -388,6 +391,14 @@ DATETIME_FORMATS = (
         for zone in ("", "Z")
     ),
 )
+#: How moments end that come with several offsets from UTC, and go out without any.
+UTC_OFFSET = "+00:00"
+#: Forms of them: an offset may follow in any way.
+ZONED_FORMATS = tuple(
+    f"%Y-%m-%d{separator}{clock}{UTC_OFFSET}"
+    for separator in (" ", "T")
+    for clock in ("%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f")
+)
 #: Forms in which people write dates, which are taken if no other of them fits as well: 03/04/2026 is in March or April.
 WRITTEN_DATES = tuple(
     f"{day}{clock}"
@@ -398,6 +409,9 @@ WRITTEN_DATES = tuple(
 
 def parse_datetime(texts: pl.Series, form: str) -> pl.Series:
     """Read texts of one format as moments; null where a text has another format."""
+    if form.endswith(UTC_OFFSET):
+        zoned = texts.str.to_datetime(form.removesuffix(UTC_OFFSET) + "%z", time_unit="us", strict=False)
+        return zoned.dt.replace_time_zone(None) if zoned.dtype != pl.Datetime("us") else zoned
     return texts.str.to_datetime(form, time_unit="us", strict=False)
 
 

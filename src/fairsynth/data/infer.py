@@ -16,6 +16,7 @@ from fairsynth.data.canonical import (
     DATETIME,
     EXACT_INTEGERS,
     NA_TOKENS,
+    UTC_OFFSET,
     check_finite,
     first_row,
     level_text,
@@ -41,6 +42,8 @@ from fairsynth.errors import DataError, SchemaError
 #: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
 #: category.
 MAX_NUMERIC_LEVELS = 20
+#: Pairs of rows that would share an integer by chance, if none does and it is to be an identifier.
+NEVER_MEET = 20
 #: From this many rows on, a column of nothing but distinct texts is taken for an identifier.
 MIN_IDENTIFIER_ROWS = 50
 
@@ -67,8 +70,9 @@ def infer_schema(
     - a sensitive column is ``categorical``; a number with more than 20 values needs edges;
     - text that is ISO 8601 throughout is ``datetime`` and written back in the same format;
     - text is ``categorical``, unless it is all numbers but for a declared marker of missing;
-    - 50 or more texts that are all distinct, or integers that are a permutation of consecutive
-      numbers, are an ``identifier``; so are the row labels that pandas writes into files, if all are distinct;
+    - 50 or more texts that are all distinct, or integers so dense that twenty pairs of rows would share one by
+      chance, and none does, are an ``identifier``; so are the row labels that pandas writes into files, if all are
+      distinct;
     - texts such as ``$1,234.50`` or ``12,5 %``, more than 20 different ones and all written alike, are numbers.
 
     Parameters
@@ -238,6 +242,11 @@ class _Inference:
                 )
             return values, marker
         self.format = form
+        if form is not None and form.endswith(UTC_OFFSET):
+            self.notes.append(
+                f"Column {self.name!r} holds moments with offsets from UTC: they are read as moments in UTC, and drawn "
+                f"rows have {UTC_OFFSET}."
+            )
         return moments, marker
 
     def _may_be_written(self, values: pl.Series) -> bool:
@@ -307,8 +316,12 @@ class _Inference:
             return distinct == len(values)
         if not values.dtype.is_integer():
             return False
-        low, high = values.min(), values.max()
-        return int(high) - int(low) + 1 == len(values) and values.n_unique() == len(values)  # type: ignore[arg-type]
+        if values.n_unique() < len(values):
+            return False
+        room, n = int(values.max()) - int(values.min()) + 1, len(values)  # type: ignore[arg-type]
+        # Numbers of people, of whom some are in another file: nowhere would so many amounts of so little room all
+        # differ. Spread evenly they meet least.
+        return room == n or n * (n - 1) / 2 / room >= NEVER_MEET
 
     def _refuse_role_of_identifier(self, why: str) -> None:
         if self.has_role:
@@ -346,12 +359,26 @@ class _Inference:
             return "categorical"
         if not _is_whole(values):
             return "continuous"
+        if dtype.is_integer() and max(abs(int(values.min())), abs(int(values.max()))) > EXACT_INTEGERS:  # type: ignore[arg-type]
+            if _few(values, MAX_NUMERIC_LEVELS):
+                return "categorical"
+            self.notes.append(
+                f"Column {self.name!r} holds integers beyond 2**53, of which numbers are drawn nearly, not to the last "
+                f"digit. If they name something, say kinds={{{self.name!r}: 'categorical'}} or 'identifier'."
+            )
         return "categorical" if _few(values, 2) and values.drop_nulls().n_unique() == 2 else "integer"
 
     def _kind_of_role(self, values: pl.Series) -> str:
         if not values.dtype.is_numeric() or _few(values, MAX_NUMERIC_LEVELS):
             return "categorical"
         number = "integer" if _is_whole(values) else "continuous"
+        if self.is_target and len(self.said.favorable) == 1:
+            raise SchemaError(
+                f"target {self.name!r} is a number with more than {MAX_NUMERIC_LEVELS} values, and only "
+                f"{self.said.favorable[0]} of them is said to be favorable. Make a column of two labels of it first "
+                "(is it at least that?), say nothing of what is favorable to learn the number, or say "
+                f"kinds={{{self.name!r}: 'categorical'}}."
+            )
         if self.is_target and not self.said.favorable:
             return number
         if self.is_sensitive:
