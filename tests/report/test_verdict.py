@@ -258,6 +258,18 @@ def test_dcr_interval_that_reaches_half_is_chance(scored):
     assert levels(scored(*entries))["private"] == "good"
 
 
+def test_a_dcr_share_of_rows_of_which_real_ones_are_far_from_chance_tells_nothing(scored):
+    entries = (*change(GOOD, "dcr_share", "synthetic", 0.001), ("dcr_share", "holdout", 0.001))
+    [answer] = [a for a in verdict(scored(*entries)).table("synthetic").answers if a.question == "private"]
+    [reason] = [r for r in answer.reasons if r.metric == "dcr_share"]
+    assert reason.level == "info"
+    assert "of real rows never seen, 0.1 % are" in reason.text
+    assert "tells nothing" in reason.text
+    beside = (*change(GOOD, "dcr_share", "synthetic", 0.51), ("dcr_share", "holdout", 0.46))
+    [answer] = [a for a in verdict(scored(*beside)).table("synthetic").answers if a.question == "private"]
+    assert [r.level for r in answer.reasons if r.metric == "dcr_share"] == ["good"]
+
+
 @pytest.mark.parametrize(
     "meta",
     [

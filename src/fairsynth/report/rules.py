@@ -26,6 +26,7 @@ from fairsynth.report.verdict import (
     SOMETHING_TO_LOSE,
     SWAP_GAP,
     UNRELATED,
+    UNTOLD,
     WORSE_THAN_REAL,
     Reason,
 )
@@ -432,11 +433,18 @@ def private(found: Findings, source: str) -> list[Reason]:
     reasons = []
     share = found.get("dcr_share", source)
     if share is not None and share.value is not None:
+        base = found.value("dcr_share", "holdout")
+        beside = f"; of real rows never seen, {_percent(base)} are" if base is not None else ""
         text = (
             f"{_percent(share.value)} of its rows are closer to a training row than to one never seen "
-            "(50 % is chance)."
+            f"(50 % is chance{beside})."
         )
-        reasons.append(_attack("dcr_share", share, text, chance=0.5))
+        if base is not None and base < UNTOLD:
+            # Real people do not come out at chance, so rows that do or stay below it prove nothing.
+            text += " Where real rows are so far from chance, this tells nothing: look for a column of many values."
+            reasons.append(Reason("info", text, metric="dcr_share"))
+        else:
+            reasons.append(_attack("dcr_share", share, text, chance=0.5))
     for metric, name in (("exact_copies", "copies"), ("near_copies", "near_copies")):
         value, base = (found.value(metric, s) for s in (source, "holdout"))
         if value is not None:
