@@ -144,7 +144,7 @@ LOST_GROUP = 0.02
 #: A change of one pair's association that is worth a note.
 LOST_PAIR = 0.2
 #: Share of real hold-out rows that are closer to training rows than to other hold-out rows, below which that of
-#: synthetic ones tells nothing: then distances are made by a column of which every part of the table has its own values.
+#: synthetic ones tells nothing: distances are then made by a column of which every part of a table has its own values.
 UNTOLD = 0.25
 #: Share of distinct rows, relative to real rows, under which the table repeats itself.
 REPEATS = 0.5
