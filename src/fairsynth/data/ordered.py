@@ -20,8 +20,9 @@ NEVER = 0.001
 #: Share of the rows, and number of them, in which they would cross if one were another person's.
 BY_CHANCE = 0.02
 MIN_EXPECTED = 20
-#: Rows by which pairs are looked through at first.
+#: Rows by which pairs are looked through at first, and how many of them may cross.
 FIRST_ROWS = 500
+FIRST_CROSSED = 3
 #: How often numbers that cross are drawn again inside their intervals.
 TRIES = 8
 
@@ -44,22 +45,35 @@ def find_ordered(table: Table, apart: Collection[str]) -> dict[str, tuple[str, .
     schema = table.schema
     names = [c.name for c in schema if c.is_numeric and c.name not in {schema.target, *apart}]
     numbers = {name: table.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in names}
-    first = slice(None, None, max(1, len(table) // FIRST_ROWS))
+    if len(names) < 2:
+        return {}
+    first = np.stack([numbers[name][:: max(1, len(table) // FIRST_ROWS)] for name in names], axis=1)
+    in_turn = np.sort(first, axis=0)
     found: dict[str, tuple[str, ...]] = {}
-    for high in names:
+    for j, high in enumerate(names):
+        crossed = (first > first[:, [j]]).sum(0)
         below = tuple(
-            low
-            for low in names
-            if low != high
-            and _never_above(numbers[low][first], numbers[high][first], expected=0)
-            and _never_above(numbers[low], numbers[high], expected=MIN_EXPECTED)
+            names[i]
+            for i in np.flatnonzero(crossed <= FIRST_CROSSED).tolist()
+            if i != j
+            and _overlap(in_turn[:, i], first[:, j])
+            and _never_above(numbers[names[i]], numbers[high])
         )
         if below:
             found[high] = below
     return found
 
 
-def _never_above(low: np.ndarray, high: np.ndarray, *, expected: float) -> bool:
+def _overlap(low: np.ndarray, high: np.ndarray) -> bool:
+    """Say whether some sorted numbers would often be above others ``(n,)`` by chance; half of what is asked will do."""
+    low, high = low[~np.isnan(low)], high[~np.isnan(high)]
+    if not len(low) or not len(high):
+        return False
+    above = len(low) - np.searchsorted(low, high, side="right")
+    return bool(above.mean() >= len(low) * BY_CHANCE / 2)
+
+
+def _never_above(low: np.ndarray, high: np.ndarray) -> bool:
     known = ~(np.isnan(low) | np.isnan(high))
     low, high = low[known], high[known]
     if not len(low) or (low > high).mean() > NEVER:
@@ -67,7 +81,7 @@ def _never_above(low: np.ndarray, high: np.ndarray, *, expected: float) -> bool:
     # The number of those that lie above, over all pairs of people.
     above = len(low) - np.searchsorted(np.sort(low), high, side="right")
     by_chance = float(above.mean()) / len(low)
-    return by_chance >= BY_CHANCE and by_chance * len(low) >= expected
+    return by_chance >= BY_CHANCE and by_chance * len(low) >= MIN_EXPECTED
 
 
 def pairs_of(
