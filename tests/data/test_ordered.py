@@ -115,6 +115,24 @@ def test_few_that_would_cross_by_chance_make_no_order() -> None:
     assert "large" not in find_ordered(table, ())
 
 
+def test_columns_that_are_next_to_always_the_same_make_no_circle() -> None:
+    frame = offers()
+    rng = np.random.default_rng(0)
+    off = pl.Series(np.where(np.arange(len(frame)) == 700, 1_000, 0))
+    noise = pl.Series(rng.integers(0, 2, len(frame)) * 1_000)
+    frame = frame.with_columns(
+        one=pl.col("least") + off, other=pl.col("least"), above=pl.col("least") + noise
+    )
+    table = Table(frame, **ROLES)
+    pairs = pairs_of(find_ordered(table, ()), table.schema, ())
+    assert ("one", "other") in pairs or ("other", "one") in pairs
+    assert {("least", "most"), ("owed", "limit")} <= set(pairs)
+    rows = FairTrees(calibrate=False, seed=0).fit(table).sample(2_000, seed=0)
+    assert all(
+        len(crossing(rows[low], rows[high])) == 0 for low, high in pairs if {low, high} <= set(rows.columns)
+    )
+
+
 def test_two_that_cross_change_places() -> None:
     values = {"low": pl.Series([5, 3]), "high": pl.Series([2, 4])}
     made = in_order(

@@ -59,9 +59,16 @@ def find_ordered(table: Table, apart: Collection[str]) -> dict[str, tuple[str, .
             and _overlap(in_turn[:, i], first[:, j])
             and _never_above(numbers[names[i]], numbers[high])
         )
+        # Columns that are next to always the same are never above each other either: one order of them is enough.
+        below = tuple(low for low in below if not _leads_to(high, low, found))
         if below:
             found[high] = below
     return found
+
+
+def _leads_to(low: str, high: str, found: Mapping[str, Sequence[str]]) -> bool:
+    """Say whether one column is kept below another one already, be it by way of others."""
+    return low == high or any(_leads_to(low, one, found) for one in found.get(high, ()))
 
 
 def _overlap(low: np.ndarray, high: np.ndarray) -> bool:
