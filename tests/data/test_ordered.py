@@ -133,6 +133,22 @@ def test_columns_that_are_next_to_always_the_same_make_no_circle() -> None:
     )
 
 
+def test_what_follows_from_others_is_not_said_again() -> None:
+    rng = np.random.default_rng(0)
+    steps = rng.integers(0, 9, (2_000, 12)).cumsum(1)
+    frame = offers(2_000).select("sex", "good").with_columns(**{f"c{i}": steps[:, i] for i in range(12)})
+    table = Table(frame, **ROLES)
+    assert find_ordered(table, ()) == {f"c{i}": (f"c{i - 1}",) for i in range(1, 12)}
+    rows = FairTrees(calibrate=False, seed=0).fit(table).sample(2_000, seed=0)
+    for low in range(12):
+        for high in range(low + 1, 12):
+            assert len(crossing(rows[f"c{low}"], rows[f"c{high}"])) == 0
+    gone = table.frame.with_columns(
+        c5=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise(pl.col("c5"))
+    )
+    assert set(find_ordered(Table(gone, **ROLES), ())["c6"]) == {"c4", "c5"}
+
+
 def test_two_that_cross_change_places() -> None:
     values = {"low": pl.Series([5, 3]), "high": pl.Series([2, 4])}
     made = in_order(

@@ -40,7 +40,8 @@ def find_ordered(table: Table, apart: Collection[str]) -> dict[str, tuple[str, .
     Returns
     -------
     dict
-        Column → those that it is never below. Rows that lack one of the two do not count.
+        Column → those that it is never below, but for what follows from others. Rows that lack one of the two do not
+        count.
     """
     schema = table.schema
     names = [c.name for c in schema if c.is_numeric and c.name not in {schema.target, *apart}]
@@ -49,26 +50,29 @@ def find_ordered(table: Table, apart: Collection[str]) -> dict[str, tuple[str, .
         return {}
     first = np.stack([numbers[name][:: max(1, len(table) // FIRST_ROWS)] for name in names], axis=1)
     in_turn = np.sort(first, axis=0)
-    found: dict[str, tuple[str, ...]] = {}
-    for j, high in enumerate(names):
+    k = len(names)
+    below, reached = np.zeros((k, k), dtype=bool), np.eye(k, dtype=bool)
+    for j in range(k):
         crossed = (first > first[:, [j]]).sum(0)
-        below = tuple(
-            names[i]
-            for i in np.flatnonzero(crossed <= FIRST_CROSSED).tolist()
-            if i != j
-            and _overlap(in_turn[:, i], first[:, j])
-            and _never_above(numbers[names[i]], numbers[high])
-        )
-        # Columns that are next to always the same are never above each other either: one order of them is enough.
-        below = tuple(low for low in below if not _leads_to(high, low, found))
-        if below:
-            found[high] = below
-    return found
-
-
-def _leads_to(low: str, high: str, found: Mapping[str, Sequence[str]]) -> bool:
-    """Say whether one column is kept below another one already, be it by way of others."""
-    return low == high or any(_leads_to(low, one, found) for one in found.get(high, ()))
+        for i in np.flatnonzero(crossed <= FIRST_CROSSED).tolist():
+            # Columns that are next to always the same are never above each other either: one order of them is enough.
+            if (
+                not reached[j, i]
+                and i != j
+                and _overlap(in_turn[:, i], first[:, j])
+                and _never_above(numbers[names[i]], numbers[names[j]])
+            ):
+                below[i, j] = True
+                reached |= np.outer(reached[:, i], reached[j])
+    # What is below a column that is below another one is below that as well, unless the one between is missing.
+    whole = np.array([not np.isnan(numbers[name]).any() for name in names])
+    steps = below.astype(np.int64)
+    below &= (steps[:, whole] @ steps[whole]) == 0
+    return {
+        names[j]: tuple(names[i] for i in np.flatnonzero(below[:, j]).tolist())
+        for j in range(k)
+        if below[:, j].any()
+    }
 
 
 def _overlap(low: np.ndarray, high: np.ndarray) -> bool:
