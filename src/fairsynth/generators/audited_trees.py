@@ -13,6 +13,8 @@ The rows are those of `FairTrees`. What is its own, all of it ours:
 * labels are allotted among rows that are alike, so that chance moves neither a group's rate nor that of other people
   who have something in common;
 * on small tables the law of the label is a mixture of boosted trees and a logistic regression, by held-back people;
+* pairs of columns that tell the label together and nothing alone, and that boosting missed, are learned as tables
+  (`trees.pairs`);
 * groups too small for an audit are moved by how often their labels are favorable, and so are all where models give next
   to nobody one of the two decisions (`audit.by_labels`);
 * every joint group has scores of its own, so that its labels are as frequent in drawn rows as they are (`group_rates`).
