@@ -17,7 +17,8 @@ from fairsynth.cli.app import app
 from fairsynth.data.derived import Derived, check_derived, find_derived
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
-from fairsynth.data.number_states import NumberStates, grid_step
+from fairsynth.data.number_states import NumberStates
+from fairsynth.data.schema import grid_step
 from fairsynth.errors import DataError
 from fairsynth.generators.tree_rows import draw_rows
 

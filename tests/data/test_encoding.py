@@ -17,8 +17,8 @@ from toys import mixed_frame
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.frames import to_arrow
 from fairsynth.data.level_states import MAX_LEVELS, SHARED_LEVEL_STATES, LevelStates
-from fairsynth.data.number_states import NumberStates, grid_step
-from fairsynth.data.schema import MICROSECONDS, Column
+from fairsynth.data.number_states import NumberStates
+from fairsynth.data.schema import MICROSECONDS, Column, grid_step
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 

@@ -308,6 +308,7 @@ def inspect(
 
 
 def _description(content: Bundle) -> Iterator[str]:
+    from fairsynth.data.dated import Dated
     from fairsynth.data.derived import Derived
     from fairsynth.data.schema import Schema
 
@@ -348,6 +349,10 @@ def _description(content: Bundle) -> Iterator[str]:
         yield "\nnumbers that are never below others"
         for part in ordered:
             yield f"  {part['name']} ≥ {', '.join(part['never_below'])}"
+    if dated := [(part["name"], Dated.model_validate(part["dated"])) for part in own if part.get("dated")]:
+        yield "\ncolumns that moments tell, computed from them or, marked by *, the moment moved to fit"
+        for name, told in dated:
+            yield f"  {name} = {told}{' *' if told.moves else ''}"
     yield "\nfiles in it (bytes, SHA-256)"
     for name, member in content.members.items():
         yield f"  {name:<24} {member.bytes:>12,}  {member.sha256}"

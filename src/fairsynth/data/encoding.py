@@ -11,7 +11,7 @@ values of its interval are (`data.roundness`): 1,200 comes as often as people sa
 A column that follows from others, such as a total, is computed anew once they are drawn (`data.derived`). A moment that
 is never before another one has states of the time between them (`data.since`), and numbers that never cross are kept in
 order (`data.ordered`). What a column of many values decides of another one, such as the name of a code, is kept
-(`data.determined`).
+(`data.determined`), and so is what moments tell, such as an age (`data.dated`).
 
 Nothing here is the value of one person. An atom is shared by at least `MIN_SHARED` rows, and the ends of the
 intervals are means over neighbouring order statistics, within the range that the schema remembers.
@@ -31,20 +31,24 @@ import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fairsynth.data.canonical import DATETIME
+from fairsynth.data.dated import agreed, check_dated
+from fairsynth.data.dated_search import find_dated, known_by_states
 from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid
 from fairsynth.data.determined import Told, check_told, find_told
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
-from fairsynth.data.number_states import NumberStates, grid_step, learn_numbers
+from fairsynth.data.number_states import NumberStates, learn_numbers
 from fairsynth.data.ordered import find_ordered, in_order, pairs_of
 from fairsynth.data.roundness import MIN_SHARED
-from fairsynth.data.schema import Schema
+from fairsynth.data.schema import Schema, grid_step
 from fairsynth.data.since import added, check_since, find_since, in_turn, time_between, told_by, widest
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 
 #: How often numbers are drawn anew where what follows from them would leave its range.
 TRIES = 8
+#: Rows that show whether a moment's states know what it tells.
+SHOWN = 2_000
 
 
 def _told_by(part: LevelStates | NumberStates, told: Told | None) -> LevelStates | NumberStates:
@@ -115,11 +119,14 @@ class TableEncoder:
             }
             sized = dict(zip(self.names, self.sizes, strict=True))
             check_told(self.told_by, schema, sized, {*self.since, *(own.name for own in following)})
+            #: Column → how moments tell it.
+            self.dated = {part.name: part.dated for part in self.states if part.dated is not None}
+            check_dated(self.dated, schema, {own.name for own in following})
         except ValueError as error:
             raise DataError(f"{error}.") from error
 
     @classmethod
-    def learn(cls, table: Table, *, max_intervals: int = 64) -> TableEncoder:
+    def learn(cls, table: Table, *, max_intervals: int = 64, sensitive_dated: bool = False) -> TableEncoder:
         """Learn the states from rows.
 
         Parameters
@@ -128,6 +135,9 @@ class TableEncoder:
             The rows.
         max_intervals : int, default=64
             Intervals of a number at most, apart from atoms.
+        sensitive_dated : bool, default=False
+            Let sensitive columns, too, agree with the moments that tell them: not where a method takes out of the
+            moments what they say of these.
         """
         schema = table.schema
         follows = {
@@ -154,10 +164,23 @@ class TableEncoder:
                 own = {"follows": follows.get(column.name), "never_below": below.get(column.name, ())}
                 states.append(part.model_copy(update=own))
         encoder = cls(schema, states)
-        decided = find_told(schema, states, encoder.encode(table), {*since, *follows})
-        if not decided:
+        apart = () if sensitive_dated else schema.sensitive
+        dated = find_dated(table, {*follows, *apart})
+        if dated:
+            some = table.frame.sample(min(SHOWN, len(table)), seed=1)
+            lines = np.ascontiguousarray(encoder.encode(table.replace(some)).T)
+            drawn = encoder.decode(lines, np.random.default_rng(0))
+            dated = known_by_states(dated, some, drawn, schema)
+        decided = find_told(schema, states, encoder.encode(table), {*since, *follows, *dated})
+        if not decided and not dated:
             return encoder
-        return cls(schema, [_told_by(part, decided.get(part.name)) for part in states])
+        return cls(
+            schema,
+            [
+                _told_by(part, decided.get(part.name)).model_copy(update={"dated": dated.get(part.name)})
+                for part in states
+            ],
+        )
 
     def index(self, name: str) -> int:
         """Return the place of a column among the learned ones."""
@@ -208,6 +231,8 @@ class TableEncoder:
         if self.ordered:
             held = {name: frame[name] for pair in self.ordered for name in pair}
             frame = frame.with_columns(self._in_order(held, states, rng, {*besides, *(exact or {})}).values())
+        if self.dated:
+            frame = frame.with_columns(self._agreed(frame.to_dict(), {*besides, *(exact or {})}).values())
         sources = {name: frame[name] for own in self.derived.values() for name in own.of}
         if sources and not besides:
             frame = frame.with_columns(self._in_range(sources, states, rng).values())
@@ -272,6 +297,12 @@ class TableEncoder:
 
         apart = {*fixed, *self.schema.sensitive}
         return in_order(values, self.ordered, apart, again, lambda name, own: self._column(name, own, None))
+
+    def _agreed(self, values: Mapping[str, pl.Series], fixed: Collection[str] = ()) -> dict[str, pl.Series]:
+        """Let columns and the moments that tell them agree."""
+        held = {one: values[one] for name, own in self.dated.items() for one in (name, *own.of)}
+        held |= {name: values[name] for name in self.since}
+        return agreed(held, self.dated, self.schema, {*fixed, *self.schema.sensitive}, self.since)
 
     def followed(self, frame: pl.DataFrame, besides: Collection[str] = ()) -> pl.DataFrame:
         """Return canonical rows in which columns that follow from others do.
@@ -357,7 +388,8 @@ class TableEncoder:
         """
         states = self.settled(states)
         of_derived = {name for own in self.derived.values() for name in own.of}
-        pairs = [*self.since.items(), *self.ordered]
+        dated = [(name, one) for name, own in self.dated.items() for one in own.of]
+        pairs = [*self.since.items(), *self.ordered, *dated]
         sources = of_derived | {name for pair in pairs for name in pair}
         arrays: list[pa.Array] = []
         known: dict[str, pl.Series] = {}
@@ -373,6 +405,8 @@ class TableEncoder:
         if self.ordered:
             held = {name: known[name] for pair in self.ordered for name in pair}
             known |= self._in_order(held, states, rng)
+        if self.dated:
+            known |= self._agreed(known)
         if of_derived:
             known |= self._in_range({name: known[name] for name in of_derived}, states, rng)
         for name in known:
@@ -412,7 +446,9 @@ class TableEncoder:
         """Say in words what of each column is remembered."""
         told = {}
         for part in self.states:
-            if isinstance(part, LevelStates):
+            if part.dated is not None:
+                told[part.name] = f"{part.dated}" + (", which is moved to fit" if part.dated.moves else "")
+            elif isinstance(part, LevelStates):
                 told[part.name] = f"{part.n_levels} level names"
             elif part.follows is not None:
                 told[part.name] = f"computed: {part.follows}"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.canonical import canonical_dtype
+from fairsynth.data.dated import Dated
 from fairsynth.data.frames import batch_column, batch_levels
 from fairsynth.data.schema import Column
 from fairsynth.errors import DataError
@@ -41,6 +42,8 @@ class LevelStates(BaseModel):
         The column that decides this one (`data.determined`).
     told : tuple of int
         For each state of that column the state of this one; -1 where it decides nothing.
+    dated : Dated or None
+        How moments tell it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +56,7 @@ class LevelStates(BaseModel):
     weights: tuple[float, ...] = ()
     told_by: str | None = None
     told: tuple[int, ...] = ()
+    dated: Dated | None = None
 
     @model_validator(mode="after")
     def _check(self) -> LevelStates:

@@ -11,12 +11,13 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fairsynth.data.dated import Dated
 from fairsynth.data.derived import Derived
 from fairsynth.data.frames import batch_column
 from fairsynth.data.leaning import NEAREST, leaned, learn_means, rates_of
 from fairsynth.data.level_states import masked, with_missing
 from fairsynth.data.roundness import EXACT, MIN_SHARED, Roundness, RoundNumbers, learn_roundness
-from fairsynth.data.schema import MICROSECONDS, Column
+from fairsynth.data.schema import Column, grid_step
 from fairsynth.data.shared_values import beyond_chance
 from fairsynth.errors import DataError
 
@@ -60,6 +61,8 @@ class NumberStates(BaseModel):
         The column that decides this one (`data.determined`).
     told : tuple of int
         For each state of that column the state of this one; -1 where it decides nothing.
+    dated : Dated or None
+        How moments tell it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +80,7 @@ class NumberStates(BaseModel):
     never_below: tuple[str, ...] = ()
     told_by: str | None = None
     told: tuple[int, ...] = ()
+    dated: Dated | None = None
 
     @model_validator(mode="after")
     def _check(self) -> NumberStates:
@@ -393,15 +397,6 @@ class NumberStates(BaseModel):
         if self.missing:
             bands[-1] = len(edges) + 1
         return bands
-
-
-def grid_step(column: Column) -> float:
-    """Return the distance of neighbouring values that the column can take; 0 for none."""
-    if column.kind == "integer":
-        return 1.0
-    if column.kind == "datetime":
-        return float(MICROSECONDS[column.unit or "microsecond"])
-    return 0.0 if column.decimals is None else 10.0**-column.decimals
 
 
 def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:

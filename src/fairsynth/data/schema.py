@@ -451,6 +451,15 @@ def _number(value: int | float | datetime) -> float:
     return float(value)
 
 
+def grid_step(column: Column) -> float:
+    """Return the distance of neighbouring values that the column can take; 0 for none."""
+    if column.kind == "integer":
+        return 1.0
+    if column.kind == "datetime":
+        return float(MICROSECONDS[column.unit or "microsecond"])
+    return 0.0 if column.decimals is None else 10.0**-column.decimals
+
+
 def _show(value: int | float | datetime, unit: str | None) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d}" if unit == "day" else value.isoformat(sep=" ")

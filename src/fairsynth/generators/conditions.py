@@ -12,8 +12,8 @@ import polars as pl
 from fairsynth.data.canonical import level_text
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import MAX_LEVELS, LevelStates
-from fairsynth.data.number_states import NumberStates, grid_step
-from fairsynth.data.schema import Schema
+from fairsynth.data.number_states import NumberStates
+from fairsynth.data.schema import Schema, grid_step
 from fairsynth.errors import CapabilityError, DataError
 
 

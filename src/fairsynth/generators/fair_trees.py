@@ -199,7 +199,7 @@ class FairTrees(Generator):
 
     def _fit(self, table: Table, *, progress: Progress | None, checkpoint: Path | None) -> None:
         self._check_settings()
-        encoder = TableEncoder.learn(table, max_intervals=self.max_intervals)
+        encoder = TableEncoder.learn(table, max_intervals=self.max_intervals, sensitive_dated=True)
         layout = Layout(encoder)
         states = encoder.encode(table)
         kept = Checkpoint(checkpoint, fingerprint(self, table, states)) if checkpoint is not None else None

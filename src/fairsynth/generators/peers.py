@@ -31,8 +31,7 @@ import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import canonical_dtype
-from fairsynth.data.number_states import grid_step
-from fairsynth.data.schema import Column, Schema
+from fairsynth.data.schema import Column, Schema, grid_step
 from fairsynth.data.table import JOINT, Table
 from fairsynth.errors import BundleError, CapabilityError, DataError, MissingDependencyError, SettingsError
 from fairsynth.fairness import Fairness

@@ -15,8 +15,8 @@ import numpy as np
 
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import MAX_LEVELS, LevelStates
-from fairsynth.data.number_states import NumberStates, grid_step, in_steps_from
-from fairsynth.data.schema import Column, Schema
+from fairsynth.data.number_states import NumberStates, in_steps_from
+from fairsynth.data.schema import Column, Schema, grid_step
 from fairsynth.generators.layout import Layout
 
 #: A level or interval stands alone if its noisy count is so many standard deviations above 0.

@@ -58,7 +58,9 @@ def learn_streamed(
     from fairsynth.generators.fair_trees import Learned
 
     table = stream.sample
-    encoder = _with_all_levels(TableEncoder.learn(table, max_intervals=model.max_intervals), stream)
+    encoder = _with_all_levels(
+        TableEncoder.learn(table, max_intervals=model.max_intervals, sensitive_dated=True), stream
+    )
     layout = Layout(encoder)
     columns = np.ascontiguousarray(encoder.encode(table).T).astype(np.int64)
     own_levels = layout.group_levels(columns.T)
