@@ -9,8 +9,9 @@ Ours; the search takes up column after column as matching pursuit does (Pati, Re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -208,28 +209,39 @@ class _Search:
     steps : mapping
         As of `find_derived`.
     some : np.ndarray
-        Rows that are looked at first.
+        Of the rows that are looked at first, float64 ``(m, columns)``: of hundreds of columns each is held against all.
+    moments : np.ndarray
+        Which columns are moments, bool ``(columns,)``.
     """
 
     values: dict[str, np.ndarray]
     schema: Schema
     steps: Mapping[str, float]
     some: np.ndarray
+    moments: np.ndarray
 
     @classmethod
     def of(cls, table: Table, numbers: list[str], steps: Mapping[str, float]) -> _Search:
         values = {name: as_floats(table.frame[name]) for name in numbers}
-        some = np.random.default_rng(0).permutation(len(table))[:LOOKED_AT]
-        return cls(values, table.schema, steps, some)
+        rows = np.random.default_rng(0).permutation(len(table))[:LOOKED_AT]
+        some = np.stack([values[name][rows] for name in numbers], axis=1)
+        moments = np.array([table.schema[name].kind == "datetime" for name in numbers])
+        return cls(values, table.schema, steps, some, moments)
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        return np.asarray(np.isfinite(self.some))
+
+    @cached_property
+    def _positive(self) -> np.ndarray:
+        return np.asarray(self.some > 0)
 
     def sum_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
         """Return how a column is a sum of others, if it is."""
-        asked = self._asked(name, besides, np.isfinite)
+        asked = self._asked(name, besides, self._known)
         if asked is None:
             return None
-        rows, sources = asked
-        aim = self.values[name][rows]
-        table = np.stack([self.values[k][rows] for k in sources], axis=1)
+        aim, table, sources = asked
         within = self._slack(name)
         for chosen, weights, constant in _pursued(table, aim, MOST_SUMMED, within):
             order = _as_people_write(weights, chosen)
@@ -252,12 +264,10 @@ class _Search:
         """Return how a column is a product of powers of others, if it is."""
         if self.schema[name].kind == "datetime":
             return None
-        asked = self._asked(name, besides, lambda values: values > 0)
+        asked = self._asked(name, besides, self._positive)
         if asked is None:
             return None
-        rows, sources = asked
-        aim = self.values[name][rows]
-        table = np.stack([self.values[k][rows] for k in sources], axis=1)
+        aim, table, sources = asked
         # A number of few steps is mostly rounding, and its logarithm more so.
         large = aim >= np.quantile(aim, 0.5)
         logs, log_aim = np.log(table[large]), np.log(aim[large])
@@ -326,25 +336,27 @@ class _Search:
         return step / 2 if step else FLOAT_NOISE * float(np.nanmax(np.abs(self.values[name])))
 
     def _asked(
-        self, name: str, besides: Mapping[str, Derived], usable: Callable[[np.ndarray], np.ndarray]
-    ) -> tuple[np.ndarray, list[str]] | None:
-        """Return rows and columns that a relation is looked for in: those that can be used in nearly all rows."""
-        own = self.some[usable(self.values[name][self.some])]
-        if len(own) < MIN_ROWS or len(np.unique(self.values[name][own])) < MIN_VALUES:
+        self, name: str, besides: Mapping[str, Derived], usable: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+        """Return some rows of the column and of those that can be used in nearly all of them, and the names of these.
+
+        ``(rows,)``, ``(rows, columns)``; None where too little is known.
+        """
+        names = list(self.values)
+        at = names.index(name)
+        fine, own = usable[usable[:, at]], self.some[usable[:, at]]
+        if len(own) < MIN_ROWS or len(np.unique(own[:, at])) < MIN_VALUES:
             return None
-        sources = []
-        for other, values in self.values.items():
-            fine = usable(values[own])
-            # The difference of two drawn moments is no length of time that anybody has: only moments follow from them.
-            may = self.schema[other].kind != "datetime" or self.schema[name].kind == "datetime"
-            if other != name and other not in besides and may and fine.mean() >= FOLLOW:
-                sources.append(other)
-        if not sources:
+        # The difference of two drawn moments is no length of time that anybody has: only moments follow from them.
+        may = (fine.mean(0) >= FOLLOW) & (~self.moments | self.moments[at])
+        may[[at, *(names.index(other) for other in besides)]] = False
+        rows = own[fine[:, may].all(1)]
+        if len(rows) < MIN_ROWS:
             return None
-        fine = np.all([usable(self.values[other][own]) for other in sources], axis=0)
-        rows = own[fine]
-        sources = [other for other in sources if np.ptp(self.values[other][rows]) > 0] if len(rows) else []
-        return (rows, sources) if len(rows) >= MIN_ROWS and sources else None
+        may[may] = np.ptp(rows[:, may], axis=0) > 0
+        if not may.any():
+            return None
+        return rows[:, at].copy(), rows[:, may], [names[k] for k in np.flatnonzero(may)]
 
     def _in_few_digits(
         self, name: str, form: Literal["sum", "product"], of: list[str], weights: np.ndarray, constant: float
