@@ -23,7 +23,9 @@ def table(seed: int, n: int = 8000) -> tuple[list[np.ndarray], list[Bins], np.nd
     rng = np.random.default_rng(seed)
     lines = [rng.integers(0, size, n) for size in SIZES]
     bins = [Bins(np.arange(size), size, ordered=size > 2) for size in SIZES]
+    # What a number does goes on from bin to bin; what a level does need not.
     effects = [rng.normal(size=size) for size in SIZES]
+    effects = [standard(np.cumsum(effect))[:, 0] if len(effect) > 2 else effect for effect in effects]
     return lines, bins, np.sum([effect[line] for effect, line in zip(effects, lines, strict=True)], axis=0)
 
 

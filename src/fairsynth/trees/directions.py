@@ -29,12 +29,12 @@ ASKED = 16
 ROWS = 50_000
 #: Rows that count for a level having no effect; for a number's effect going on as it went in the bins before; and,
 #: so that there is one solution, for its having none.
-RIDGE = 100.0
-BEND = 30.0
+RIDGE = 300.0
+BEND = 100.0
 LEAST = 0.01
 FOLDS = 5
 #: Part of what a direction explains in its own rows that it has to explain in others.
-HOLDS = 0.8
+HOLDS = 0.2
 #: Sums are whole numbers below this, of so many bits.
 BITS = 12
 CELLS = 1 << BITS
