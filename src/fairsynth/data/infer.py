@@ -35,6 +35,7 @@ from fairsynth.data.measure import (
     unit_of,
 )
 from fairsynth.data.number_text import NumberText, written_numbers
+from fairsynth.data.persons import names_people
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.data.spans import SpanText, counted, is_span, written_spans
 from fairsynth.errors import DataError, SchemaError
@@ -163,6 +164,14 @@ class _Inference:
                 f"is never "
                 f"learned. If it means something, say kinds={{{self.name!r}: 'categorical'}} (or another "
                 f"kind)."
+            )
+            return self._column(original, kind="identifier", missing_marker=None)
+        if self._names_people(values):
+            self.notes.append(
+                f"Column {self.name!r} is taken for an identifier, since it seems to name people: its "
+                f"{values.drop_nulls().n_unique():,} values have several rows each, all of one group. It is never "
+                "learned; rows of one person are drawn as those of many, and `Table.split` keeps them on one side. "
+                f"If it names something else, say kinds={{{self.name!r}: 'categorical'}} (or another kind)."
             )
             return self._column(original, kind="identifier", missing_marker=None)
         kind = self._kind(values)
@@ -322,6 +331,13 @@ class _Inference:
         # Numbers of people, of whom some are in another file: nowhere would so many amounts of so little room all
         # differ. Spread evenly they meet least.
         return room == n or n * (n - 1) / 2 / room >= NEVER_MEET
+
+    def _names_people(self, values: pl.Series) -> bool:
+        if "kind" in self.hint or "edges" in self.hint or self.has_role:
+            return False
+        named = values.dtype == pl.String or isinstance(values.dtype, pl.Enum) or values.dtype.is_integer()
+        groups = [name for name in self.said.sensitive if name != self.name]
+        return named and names_people(values, [self.raw.frame[name] for name in groups])
 
     def _refuse_role_of_identifier(self, why: str) -> None:
         if self.has_role:

@@ -16,6 +16,7 @@ from fairsynth.data.frames import RawFrame, from_native, to_native
 from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import infer_schema
 from fairsynth.data.io import read_any
+from fairsynth.data.persons import many_of_several
 from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
 from fairsynth.errors import DataError, SchemaError, SettingsError
 
@@ -241,7 +242,8 @@ class Table:
 
         Every stratum gives its share, rounded down; what is lacking comes from the strata with the largest
         remainders, so that the test set has ``round(test_size · n)`` rows. A numeric target is cut at its
-        quartiles.
+        quartiles. Where an identifier names a hundred people and more who have several rows each (1.2 to 20
+        on average), all rows of one stay on one side: that share of the people is the test set, by their first rows.
 
         Parameters
         ----------
@@ -256,27 +258,31 @@ class Table:
             Rows in their old order, with this table's schema.
         """
         n = len(self)
-        n_test = round(test_size * n)
-        if not 0 < test_size < 1 or not 0 < n_test < n:
+        persons = self._persons()
+        first = np.arange(n) if persons is None else np.unique(persons, return_index=True)[1]
+        n_test = round(test_size * len(first))
+        if not 0 < test_size < 1 or not 0 < n_test < len(first):
             raise SettingsError(
                 f"test_size={test_size!r} must lie between 0 and 1 and leave rows on both sides of {n}."
             )
-        rng = np.random.default_rng(seed)
-        shuffled = rng.permutation(n)
-        strata = np.unique(self._strata(), return_inverse=True)[1][shuffled]
-        order = shuffled[np.argsort(strata, kind="stable")]
-        sizes = np.bincount(strata)
-        share = sizes * (n_test / n)
-        quota = np.floor(share).astype(np.int64)
-        short = n_test - int(quota.sum())
-        # Ties between equal remainders are settled by chance, not by the order of the levels.
-        lottery = rng.random(len(sizes))
-        quota[np.lexsort((lottery, quota - share))[:short]] += 1
-        rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        is_test = np.zeros(n, dtype=bool)
-        is_test[order] = rank < np.repeat(quota, sizes)
+        is_test = _stratified(self._strata()[first], n_test, np.random.default_rng(seed))
+        if persons is not None:
+            is_test = is_test[persons]
         train, test = self.frame.filter(pl.Series(~is_test)), self.frame.filter(pl.Series(is_test))
         return Table._of(train, self.schema), Table._of(test, self.schema)
+
+    def _persons(self) -> np.ndarray | None:
+        """Return which person each row is of, int64 ``(n,)``, where an identifier names people of several rows."""
+        found = [self.frame[name] for name in self.schema.identifiers]
+        found = [own for own in found if many_of_several(own)]
+        if not found:
+            return None
+        own = min(found, key=lambda own: own.n_unique())
+        codes = np.unique(own.fill_null(own.drop_nulls()[0]).to_numpy(), return_inverse=True)[1].reshape(-1)
+        # Of whom nothing is known may be anybody.
+        unknown = own.is_null().to_numpy()
+        codes[unknown] = codes.max() + 1 + np.arange(int(unknown.sum()))
+        return np.asarray(np.unique(codes, return_inverse=True)[1].reshape(-1))
 
     def _strata(self) -> np.ndarray:
         strata = np.zeros(len(self), dtype=np.int64)
@@ -455,3 +461,22 @@ def _group_codes(values: pl.Series, column: Column) -> np.ndarray:
     return np.where(
         values.is_null().to_numpy(), len(names), np.searchsorted(column.edges, numbers, side="right")
     )
+
+
+def _stratified(strata: np.ndarray, n_test: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose so many at random, of each stratum its share, bool ``(n,)``."""
+    n = len(strata)
+    shuffled = rng.permutation(n)
+    strata = np.unique(strata, return_inverse=True)[1][shuffled]
+    order = shuffled[np.argsort(strata, kind="stable")]
+    sizes = np.bincount(strata)
+    share = sizes * (n_test / n)
+    quota = np.floor(share).astype(np.int64)
+    short = n_test - int(quota.sum())
+    # Ties between equal remainders are settled by chance, not by the order of the levels.
+    lottery = rng.random(len(sizes))
+    quota[np.lexsort((lottery, quota - share))[:short]] += 1
+    rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen = np.zeros(n, dtype=bool)
+    chosen[order] = rank < np.repeat(quota, sizes)
+    return chosen

@@ -1,0 +1,67 @@
+"""Columns that name people of whom there are several rows: a patient's number, beside each of the visits.
+
+Where every row has a value of its own, a column is an identifier at sight. Where people come back it is not, and the
+names of all of them would go into the schema of a model that is handed on. What gives it away is that all rows of a
+value are of one sex, or race, or whatever else is sensitive, which no diagnosis, shop or postcode brings about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+#: Values that there are, and rows of one on average, at least and at most.
+FEWEST_PEOPLE = 100
+LEAST_ROWS = 1.2
+MOST_ROWS = 20
+#: Levels of a sensitive column, at most.
+MOST_GROUPS = 20
+#: Share of the rows that may be of another group than others of their value: slips of the pen.
+SLIPS = 0.001
+#: Rows of which that would be so if values had nothing to do with people.
+BY_CHANCE = 20
+
+
+def names_people(values: pl.Series, sensitive: Sequence[pl.Series]) -> bool:
+    """Say whether values name people of whom there are several rows.
+
+    Parameters
+    ----------
+    values : pl.Series
+        Texts or whole numbers ``(n,)``.
+    sensitive : sequence of pl.Series
+        Sensitive columns ``(n,)``; those of more than twenty levels do not count.
+
+    Returns
+    -------
+    bool
+        Whether all rows of a value are alike in each of the sensitive columns, and would not be by chance.
+    """
+    groups = [own for own in sensitive if own.n_unique() <= MOST_GROUPS]
+    if not groups or not many_of_several(values):
+        return False
+    n = len(values) - values.null_count()
+    frame = pl.DataFrame({"value": values, **{f"group{at}": own for at, own in enumerate(groups)}})
+    frame = frame.filter(pl.col("value").is_not_null())
+    apart = _odd(frame)
+    by_chance = _odd(frame.with_columns(pl.col("value").shuffle(seed=0)))
+    return all(
+        one <= SLIPS * n and other >= BY_CHANCE
+        for one, other in zip(apart.values(), by_chance.values(), strict=True)
+    )
+
+
+def many_of_several(values: pl.Series) -> bool:
+    """Say whether values ``(n,)`` are as many as people are of whom there are several rows."""
+    n, distinct = len(values) - values.null_count(), values.drop_nulls().n_unique()
+    return distinct >= FEWEST_PEOPLE and LEAST_ROWS * distinct <= n <= MOST_ROWS * distinct
+
+
+def _odd(frame: pl.DataFrame) -> dict[str, int]:
+    """Return how many rows are of another group than most of their value, by column."""
+    return {
+        name: len(frame)
+        - int(frame.group_by("value", name).len().group_by("value").agg(pl.col("len").max())["len"].sum())
+        for name in frame.columns[1:]
+    }
