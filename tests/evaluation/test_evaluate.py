@@ -501,3 +501,26 @@ def test_the_summary_shows_the_headlines(good: Evaluation) -> None:
     for word in ("AUROC", "DPR, sex", "EOR, sex × race", "Coverage", "C2ST", "DCR share", "constant"):
         assert word in text
     assert f"{good.value('auroc'):.3f}" in text
+
+
+def test_people_on_both_sides_are_told_of() -> None:
+    rng = np.random.default_rng(0)
+    person = rng.permutation(np.repeat(np.arange(150), 3))
+    sex = rng.choice(["f", "m"], 150)[person]
+    frame = pl.DataFrame(
+        {
+            "patient": [f"P{one}" for one in person],
+            "sex": sex,
+            "bp": rng.normal(120, 15, 450),
+            "again": np.where(rng.normal(0, 1, 450) + (sex == "f") > 0.5, "yes", "no"),
+        }
+    )
+    table = Table(frame, target="again", favorable="no", sensitive="sex")
+    train, test = table.split(0.3, seed=0)
+    own = evaluate(train, test, {"train": train}, seed=0, depth="quick")
+    assert not any("people of the test rows" in note for note in own.meta["notes"])
+    cut = table.replace(table.frame[:315]), table.replace(table.frame[315:])
+    both = len(set(cut[0].frame["patient"]) & set(cut[1].frame["patient"]))
+    with pytest.warns(FairsynthWarning, match=rf"{both} of \d+ people of the test rows"):
+        found = evaluate(*cut, {"train": cut[0]}, seed=0, depth="quick")
+    assert any("column 'patient'" in note for note in found.meta["notes"])

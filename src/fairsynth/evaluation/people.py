@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from fairsynth.data.persons import many_of_several
 from fairsynth.errors import DataError, FairsynthWarning
 from fairsynth.evaluation.context import Context
 from fairsynth.evaluation.features import (
@@ -27,12 +28,33 @@ OVERLAP = 0.25
 
 def score_privacy(context: Context, near: Neighbourhoods) -> None:
     """Score closest records, copies and membership inference, beside what hold-out rows score."""
+    _same_people(context)
     _copies(context)
     _closest_records(context, near)
     if context.depth.alpha:
         _membership(context, near.points)
     if context.depth.attacks:
         _attacks(context, near.points)
+
+
+def _same_people(context: Context) -> None:
+    """Warn where people have rows among those learned from and among those tested on."""
+    for name in context.schema.identifiers:
+        sides = [table.frame for table in (context.train, context.test) if name in table.frame.columns]
+        if len(sides) < 2 or sides[0][name].dtype != sides[1][name].dtype:
+            continue
+        train, test = (side[name].drop_nulls() for side in sides)
+        if not many_of_several(pl.concat([train, test])):
+            continue
+        people = test.unique()
+        if known := int(people.is_in(train.unique().implode()).sum()):
+            told = (
+                f"{known:,} of {len(people):,} people of the test rows, by column {name!r}, have rows among those that "
+                "were learned from: what models decide on these is not of new people. Keep all rows of a person on one "
+                "side, as Table.split does."
+            )
+            context.notes.append(told)
+            warnings.warn(told, FairsynthWarning, stacklevel=4)
 
 
 def _copies(context: Context) -> None:
