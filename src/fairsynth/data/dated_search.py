@@ -65,7 +65,7 @@ def find_dated(table: Table, apart: Collection[str] = ()) -> dict[str, Dated]:
         if column.kind in NUMERIC_KINDS and step_of(column) and column.unit is None:
             options = _numbers(some, table.frame, column, moments)
         elif column.kind in ("categorical", "boolean") and len(column.group_names()) <= MOST_NAMES:
-            options = _names(table.frame, column, moments)
+            options = _names(some, table.frame, column, moments)
         else:
             continue
         best, share = None, FOLLOW
@@ -178,28 +178,45 @@ def _most_covered(low: np.ndarray, high: np.ndarray) -> int:
     return max(midnight, middle // DAY * DAY)
 
 
-def _names(frame: pl.DataFrame, column: Column, moments: Sequence[str]) -> list[Dated]:
+def _names(some: pl.DataFrame, frame: pl.DataFrame, column: Column, moments: Sequence[str]) -> list[Dated]:
     """Return how names might be told by a part of a moment: what is most frequent for each value of it."""
     found = []
+    n_levels = len(column.group_names())
     for name in moments:
-        known = frame.select(column.name, name).drop_nulls()
+        known = some.select(column.name, name).drop_nulls()
         if len(known) < MIN_ROWS:
             continue
-        levels, when = numbers_of(known[column.name]).astype(np.int64), microseconds(known[name])
-        for part in NAMED:
-            own = part_of(when, part)
-            first, last = int(own.min()), int(own.max())
-            if last == first or last - first >= MOST_NAMES:
+        likely = [
+            part
+            for part in NAMED
+            if (made := _cells(known, column.name, name, part, n_levels)) is not None
+            and made[1].max(1).sum() >= (FOLLOW - LOOSE) * len(known)
+        ]
+        known = frame.select(column.name, name).drop_nulls() if likely else known
+        for part in likely:
+            counted = _cells(known, column.name, name, part, n_levels)
+            if counted is None:
                 continue
-            cells = np.zeros((last - first + 1, len(column.group_names())), dtype=np.int64)
-            np.add.at(cells, (own - first, levels), 1)
-            shared = np.flatnonzero(cells.sum(1) >= MIN_SHARED)
-            if len(shared) < 2 or len(np.unique(cells[shared].argmax(1))) < 2:
-                continue
+            first, cells = counted
+            shared = cells.sum(1) >= MIN_SHARED
             # An hour that next to nobody has is called nothing, and drawn rows have it no more.
-            told = tuple(np.where(cells.sum(1) >= MIN_SHARED, cells.argmax(1), -1).tolist())
-            found.append(Dated(tells=part, end=name, first=first, levels=told))
+            told = np.where(shared, cells.argmax(1), -1)
+            if len(np.unique(told[shared])) >= 2:
+                found.append(Dated(tells=part, end=name, first=first, levels=tuple(told.tolist())))
     return found
+
+
+def _cells(
+    known: pl.DataFrame, column: str, moment: str, part: str, n_levels: int
+) -> tuple[int, np.ndarray] | None:
+    """Return the first value of a part, and how often each value has each level ``(values, levels)``; None of many."""
+    own = part_of(microseconds(known[moment]), part)
+    first, last = int(own.min()), int(own.max())
+    if last == first or last - first >= MOST_NAMES:
+        return None
+    levels = numbers_of(known[column]).astype(np.int64)
+    counts = np.bincount((own - first) * n_levels + levels, minlength=(last - first + 1) * n_levels)
+    return first, counts.reshape(-1, n_levels)
 
 
 def known_by_states(
