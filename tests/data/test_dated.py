@@ -349,3 +349,53 @@ def test_a_number_that_nearly_all_share_needs_no_moment() -> None:
     few = frame.with_columns(noise=pl.Series(np.where(turn % 150 == 0, turn + 1, 0)))
     assert Table(few, **ROLES).schema["noise"].kind == "integer"
     assert "noise" not in find_dated(Table(few, **ROLES))  # though midnight is hour 0
+
+
+def test_years_and_weeks_may_begin_anywhere() -> None:
+    """A fiscal year from April, weeks from Sunday on, with 0 or 1 as their first number."""
+    a_day_later = pl.col("came", "left") + pl.duration(
+        days=1
+    )  # so that they come on Sundays, and on no Mondays
+    frame = (
+        visits()
+        .with_columns(a_day_later)
+        .with_columns(
+            fiscal=(pl.col("came").dt.month() - 4) % 12 // 3 + 1,
+            fiscal_month=(pl.col("came").dt.month() + 8) % 12,
+            from_sunday=pl.col("came").dt.weekday() % 7,
+            noise=pl.col("came").dt.hour(),
+        )
+    )
+
+    def told(rows: pl.DataFrame) -> list[float]:
+        month, weekday = rows["came"].dt.month().cast(pl.Int64), rows["came"].dt.weekday().cast(pl.Int64)
+        agree = (
+            (month - 4) % 12 // 3 + 1 == rows["fiscal"],
+            (month + 8) % 12 == rows["fiscal_month"],
+            weekday % 7 == rows["from_sunday"],
+            rows["came"].dt.hour() == rows["noise"],
+        )
+        return [float(one.mean()) for one in agree]  # type: ignore[arg-type]
+
+    table = Table(frame, **ROLES)
+    found = {name: str(own) for name, own in find_dated(table).items()}
+    assert found["fiscal"] == "quarter of came counted on by 3"
+    assert found["fiscal_month"] == "month of came counted on by 9 - 1"
+    assert found["noise"] == "hour of came"
+    assert told(frame) == [1, 1, 1, 1]
+    drawn = FairTrees(seed=0).fit(table).sample(1_000, seed=0)
+    assert min(told(drawn)) > 0.99, told(drawn)
+    # Where only the turned number is there to go by, the moment is moved to it.
+    alone = Table(frame.drop("weekday", "month", "fiscal", "early", "noise"), **ROLES)
+    drawn = FairTrees(seed=0).fit(alone).sample(1_000, seed=0)
+    month, weekday = drawn["came"].dt.month().cast(pl.Int64), drawn["came"].dt.weekday().cast(pl.Int64)
+    assert ((month + 8) % 12 == drawn["fiscal_month"]).mean() > 0.99  # type: ignore[operator]
+    assert (weekday % 7 == drawn["from_sunday"]).mean() > 0.99  # type: ignore[operator]
+    assert (drawn["from_sunday"] == 0).mean() == pytest.approx((frame["from_sunday"] == 0).mean(), abs=0.05)
+
+    def of_tuesdays(rows: pl.DataFrame) -> float:
+        yes, tuesday = rows["again"] == "yes", rows["from_sunday"] == 2
+        return float(yes.filter(tuesday).mean() - yes.filter(~tuesday).mean())  # type: ignore[operator]
+
+    assert of_tuesdays(frame) > 0.25
+    assert of_tuesdays(drawn) > 0.15

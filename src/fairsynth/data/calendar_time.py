@@ -17,6 +17,8 @@ Span = Literal[
 ]
 PARTS: tuple[str, ...] = get_args(Part)
 SPANS: tuple[str, ...] = get_args(Span)
+#: The first value, and the number of values, of parts that come round again.
+ROUNDS = {"quarter": (1, 4), "month": (1, 12), "weekday": (1, 7), "hour": (0, 24)}
 DAY = 86_400_000_000
 LENGTHS = {
     "years of 365.25 days": DAY * 1461 // 4,

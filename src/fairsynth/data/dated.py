@@ -19,6 +19,7 @@ from fairsynth.data.calendar_time import (
     LENGTHS,
     MONTHS,
     PARTS,
+    ROUNDS,
     SPANS,
     days_in_month,
     in_months,
@@ -55,6 +56,8 @@ class Dated(BaseModel):
         Whether a span is rounded to the nearest step of the column instead of down.
     offset : int
         What is added to a part: -1 if January is 0, -2000 if years have two digits.
+    turned : int
+        By how many the part is counted further round: of months 9, if April is the first; of weekdays 1, if Sunday is.
     first : int
         The part that the first of `levels` belongs to.
     levels : tuple of int
@@ -71,6 +74,7 @@ class Dated(BaseModel):
     start: str | int | None = None
     nearest: bool = False
     offset: int = 0
+    turned: int = 0
     first: int = 0
     levels: tuple[int, ...] = Field(default=(), max_length=MOST_NAMES)
     moves: bool = False
@@ -87,6 +91,8 @@ class Dated(BaseModel):
                 not self.levels or (self.tells in NAMED and min(self.levels) >= -1 and max(self.levels) >= 0)
             )
             and not (span and self.offset)
+            and 0 <= self.turned < ROUNDS.get(self.tells, (0, 1))[1]
+            and not (self.levels and self.turned)
             and all(abs(number) < FARTHEST for number in (self.end, self.start) if isinstance(number, int))
         )
         if not ok:
@@ -119,11 +125,28 @@ class Dated(BaseModel):
                 at = own - self.first
                 outside = (at < 0) | (at >= len(self.levels))
                 return np.where(outside, -1.0, np.asarray(self.levels)[np.where(outside, 0, at)])
-            return (own + self.offset).astype(np.float64)
+            return (self._turn(own, self.turned) + self.offset).astype(np.float64)
         start, end = (
             np.asarray(moments[one] if isinstance(one, str) else one) for one in (self.start, self.end)
         )
         return span_of(start, end, self.tells, step, nearest=self.nearest)
+
+    def _turn(self, part: np.ndarray, by: int) -> np.ndarray:
+        """Count a part further round, int64 ``(n,)``."""
+        if not self.turned:
+            return part
+        start, length = ROUNDS[self.tells]
+        return (part - start + by) % length + start
+
+    def lacking(self, moments: Mapping[str, np.ndarray], aim: np.ndarray, step: float) -> np.ndarray:
+        """Return by how much a part or a span falls short of what would tell numbers or places of levels ``(n,)``."""
+        if self.start is not None:
+            return np.asarray(aim - self.values(moments, step))
+        part = part_of(moments[str(self.end)], self.tells)
+        if self.levels:
+            return (_nearest_part(self, aim.astype(np.int64), part) - part).astype(np.float64)
+        whole = np.round(aim - self.offset).astype(np.int64)
+        return (self._turn(whole, -self.turned) - part).astype(np.float64)
 
     def moved(self, moments: Mapping[str, np.ndarray], lacking: np.ndarray, which: str) -> np.ndarray:
         """Return one of the moments moved so that the column is larger by so much, int64 ``(n,)``.
@@ -157,7 +180,8 @@ class Dated(BaseModel):
         """Say it in words."""
         if self.start is None:
             name = " by its name" if self.levels else ""
-            more = f" {'-' if self.offset < 0 else '+'} {abs(self.offset)}" if self.offset else ""
+            more = f" counted on by {self.turned}" if self.turned else ""
+            more += f" {'-' if self.offset < 0 else '+'} {abs(self.offset)}" if self.offset else ""
             return f"{self.tells} of {self.end}{more}{name}"
         first, last = (
             one
@@ -300,11 +324,7 @@ def _move(
         return found
 
     now = moments[which]
-    if own.levels:
-        part = part_of(now, own.tells)
-        lacking = (_nearest_part(own, aim.astype(np.int64), part) - part).astype(np.float64)
-    else:
-        lacking = aim - own.values(moments, step)
+    lacking = own.lacking(moments, aim, step)
     goal = own.moved(moments, lacking, which) // grid * grid
     found, open_ = now.copy(), (lacking != 0) & ~there(now)
     # What is counted in years of 365.25 days ends inside a day, and the range may end inside what would fit.

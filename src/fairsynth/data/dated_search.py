@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from fairsynth.data.calendar_time import DAY, LENGTHS, MONTHS, PARTS, SPANS, in_months, part_of
+from fairsynth.data.calendar_time import DAY, LENGTHS, MONTHS, PARTS, ROUNDS, SPANS, in_months, part_of
 from fairsynth.data.dated import FARTHEST, MOST_NAMES, NAMED, Dated, microseconds, numbers_of, step_of
 from fairsynth.data.derived import FOLLOW
 from fairsynth.data.roundness import MIN_SHARED
@@ -110,6 +110,12 @@ def _numbers(some: pl.DataFrame, frame: pl.DataFrame, column: Column, moments: S
         for part in PARTS if step == 1 else ():
             offset = np.median(own - part_of(when, part))
             found.append(Dated(tells=part, end=name, offset=int(np.round(offset))))
+            if part in ROUNDS:
+                begin, length = ROUNDS[part]
+                low = int(own.min())
+                ahead = (own - low).astype(np.int64) - (part_of(when, part) - begin)
+                turned = int(np.bincount(ahead % length, minlength=length).argmax())
+                found.append(Dated(tells=part, end=name, turned=turned, offset=low - begin))
         slope = _straight(own, when)
         if slope:
             more = frame[:FIXED_BY].select(column.name, name).drop_nulls()
