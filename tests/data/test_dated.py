@@ -236,6 +236,9 @@ def test_a_model_file_keeps_it_and_refuses_what_cannot_be(tmp_path: Any) -> None
         ("weekday", {"levels": []}),
         ("month", {"offset": 0, "levels": [0] * 12}),
         ("nights", {"start": "left", "end": "left"}),
+        ("month", {"offset": 10**30}),
+        ("month", {"turned": 12}),
+        ("weekday", {"first": -(10**30)}),
     ):
         body = encoder.to_json()
         body[encoder.index(name)]["dated"].update(change)
@@ -244,6 +247,11 @@ def test_a_model_file_keeps_it_and_refuses_what_cannot_be(tmp_path: Any) -> None
     schema = Table(visits(), **ROLES).schema
     with pytest.raises(ValueError, match="target"):
         check_dated({"again": Dated(tells="month", end="came", first=1, levels=(0, 1))}, schema, ())
+    fine = schema.model_copy(
+        update={"columns": tuple(c.model_copy(update={"decimals": None}) for c in schema.columns)}
+    )
+    with pytest.raises(ValueError, match="no number or name"):
+        check_dated({"years_ago": Dated(tells="weeks", start="came", end=0)}, fine, ())
     with pytest.raises(ValueError, match="born"):
         check_dated({"age": Dated(tells="years", start="born", end=0)}, schema, {"age"})
 

@@ -93,7 +93,11 @@ class Dated(BaseModel):
             and not (span and self.offset)
             and 0 <= self.turned < ROUNDS.get(self.tells, (0, 1))[1]
             and not (self.levels and self.turned)
-            and all(abs(number) < FARTHEST for number in (self.end, self.start) if isinstance(number, int))
+            and all(
+                abs(number) < FARTHEST
+                for number in (self.end, self.start, self.offset, self.first)
+                if isinstance(number, int)
+            )
         )
         if not ok:
             raise ValueError("what a moment tells is not valid")
@@ -218,7 +222,7 @@ def check_dated(dated: Mapping[str, Dated], schema: Schema, computed: Collection
         ):
             raise ValueError(f"column {name!r} cannot be told by {' and '.join(own.of)}")
         named = schema[name].kind in ("categorical", "boolean")
-        if not named and schema[name].kind not in NUMERIC_KINDS:
+        if not named and (schema[name].kind not in NUMERIC_KINDS or not step_of(schema[name])):
             raise ValueError(f"column {name!r} is no number or name that a moment could tell")
         if named != bool(own.levels) or (named and max(own.levels) >= len(schema[name].group_names())):
             raise ValueError(f"column {name!r}: what a moment tells does not fit its levels")
