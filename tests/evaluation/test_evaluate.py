@@ -524,3 +524,7 @@ def test_people_on_both_sides_are_told_of() -> None:
     with pytest.warns(FairsynthWarning, match=rf"{both} of \d+ people of the test rows"):
         found = evaluate(*cut, {"train": cut[0]}, seed=0, depth="quick")
     assert any("column 'patient'" in note for note in found.meta["notes"])
+    rows = table.frame.with_columns(patient=pl.Series([f"P{at}" for at in [*range(315), *range(135)]]))
+    numbered = table.replace(rows[:315]), table.replace(rows[315:])
+    none = evaluate(*numbered, {"train": numbered[0]}, seed=0, depth="quick")
+    assert not any("people of the test rows" in note for note in none.meta["notes"])
