@@ -11,9 +11,17 @@ import numpy as np
 
 #: What a moment tells by itself, as the calendar counts: weeks by ISO 8601, Monday is weekday 1. From coarse to fine.
 Part = Literal["year", "quarter", "month", "week", "day of the year", "day", "weekday", "hour", "minute"]
-#: What the time between two moments tells. Years and months are full ones of the calendar.
+#: What the time between two moments tells: years and months are full ones of the calendar, nights midnights in between.
 Span = Literal[
-    "years", "years of 365.25 days", "years of 365 days", "months", "weeks", "days", "hours", "minutes"
+    "years",
+    "years of 365.25 days",
+    "years of 365 days",
+    "months",
+    "weeks",
+    "days",
+    "nights",
+    "hours",
+    "minutes",
 ]
 PARTS: tuple[str, ...] = get_args(Part)
 SPANS: tuple[str, ...] = get_args(Span)
@@ -60,6 +68,8 @@ def span_of(start: np.ndarray, end: np.ndarray, span: str, step: float, *, neare
         ).astype(np.int64)
         full = between - (_in_month(end) < _in_month(start))
         return np.asarray(full // MONTHS[span], dtype=np.float64)
+    if span == "nights":
+        return np.asarray(end // DAY - start // DAY, dtype=np.float64)
     steps = (end - start) / (LENGTHS[span] * step)
     whole = np.round(steps) if nearest else np.floor(steps + 1e-9)
     return np.asarray(whole * step)

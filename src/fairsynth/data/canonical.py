@@ -17,6 +17,7 @@ import polars as pl
 from fairsynth.data.number_text import NumberText
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.spans import SpanText, counted, durations_of_text, is_span, spanned
+from fairsynth.data.zones import OFFSET_FORMATS
 from fairsynth.errors import DataError, SchemaError
 
 #: Texts that mean "missing" in a column of a text file that is otherwise numeric.
@@ -391,13 +392,12 @@ DATETIME_FORMATS = (
         for zone in ("", "Z")
     ),
 )
-#: How moments end that come with several offsets from UTC, and go out without any.
-UTC_OFFSET = "+00:00"
-#: Forms of them: an offset may follow in any way.
+#: Forms of moments with offsets from UTC.
 ZONED_FORMATS = tuple(
-    f"%Y-%m-%d{separator}{clock}{UTC_OFFSET}"
+    f"%Y-%m-%d{separator}{clock}{offset}"
     for separator in (" ", "T")
     for clock in ("%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f")
+    for offset in OFFSET_FORMATS
 )
 #: Forms in which people write dates, which are taken if no other of them fits as well: 03/04/2026 is in March or April.
 WRITTEN_DATES = tuple(
@@ -409,8 +409,9 @@ WRITTEN_DATES = tuple(
 
 def parse_datetime(texts: pl.Series, form: str) -> pl.Series:
     """Read texts of one format as moments; null where a text has another format."""
-    if form.endswith(UTC_OFFSET):
-        zoned = texts.str.to_datetime(form.removesuffix(UTC_OFFSET) + "%z", time_unit="us", strict=False)
+    offset = next((offset for offset in OFFSET_FORMATS if form.endswith(offset)), None)
+    if offset is not None:
+        zoned = texts.str.to_datetime(form.removesuffix(offset) + "%z", time_unit="us", strict=False)
         return zoned.dt.replace_time_zone(None) if zoned.dtype != pl.Datetime("us") else zoned
     return texts.str.to_datetime(form, time_unit="us", strict=False)
 
@@ -491,7 +492,12 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
 
 def _write_moments(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.Series:
     if dtype == pl.String:
-        return values.dt.to_string(column.format or _DATETIME_TEXT)
+        form = column.format or _DATETIME_TEXT
+        offset = next((offset for offset in OFFSET_FORMATS if form.endswith(offset)), None)
+        if offset is None or column.tz is None:
+            return values.dt.to_string(form)
+        there = values.dt.replace_time_zone("UTC").dt.convert_time_zone(column.tz)
+        return there.dt.to_string(form.removesuffix(offset) + OFFSET_FORMATS[offset])
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         return values.cast(pl.Datetime(dtype.time_unit)).dt.replace_time_zone("UTC").dt.convert_time_zone(
             dtype.time_zone

@@ -1,4 +1,4 @@
-"""Numbers and names that moments tell: an age beside a date of birth, the month and the weekday of a visit.
+"""Numbers and names that moments tell: an age or its class beside a date of birth, the month and weekday of a visit.
 
 Drawn one given the other, each in its own intervals, an age fitted its date of birth in less than half of the rows. So
 what a moment, or the time between two, tells of another column is looked for when a table is learned, and drawn rows
@@ -8,7 +8,7 @@ intervals are weeks long) the moment is moved, by whole years, months, days or h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -29,14 +29,17 @@ from fairsynth.data.calendar_time import (
 from fairsynth.data.canonical import DATETIME, canonical_dtype
 from fairsynth.data.derived import on_grid
 from fairsynth.data.schema import NUMERIC_KINDS, Column, Schema, grid_step
+from fairsynth.data.zones import by_clock, knows_zone, of_clock
 
+#: Which of several stretches of time, that have names, a moment lies in.
+STRETCH = "stretch"
 #: What says where a moment lies, and not only which of many months, days or hours it is: of two of these one is kept.
-PLACING = (*SPANS, "year")
+PLACING = (*SPANS, "year", STRETCH)
 #: In this order moments are moved.
 FROM_COARSE = (*PLACING, *PARTS[1:])
-#: Parts that may tell a name by a list of what each of them is called: none has so many that each is one person's.
-NAMED = ("year", "quarter", "month", "weekday", "hour")
-MOST_NAMES = 60
+#: What may tell a name by a list of what each value of it is called: none has so many that each is one person's.
+NAMED = ("year", "quarter", "month", "weekday", "hour", "years", STRETCH)
+MOST_NAMES = 130
 #: Microseconds from 1970 within which a fixed moment lies: 285 years.
 FARTHEST = 2**53
 
@@ -47,7 +50,7 @@ class Dated(BaseModel):
     Attributes
     ----------
     tells : str
-        One of `PARTS`, or of `SPANS`.
+        One of `PARTS`, of `SPANS`, or `STRETCH`.
     end : str or int
         The moment; of a span the later one. A number is a fixed moment in microseconds since 1970.
     start : str, int or None
@@ -63,6 +66,10 @@ class Dated(BaseModel):
     levels : tuple of int
         Of a column of names: the place of the level for each value of the part from `first` on; -1 where next to
         nobody has it.
+    cuts : tuple of int
+        Of stretches, where each but the first begins, microseconds since 1970, ascending.
+    clocks : mapping
+        Moment → time zone by whose clocks its parts, and days and months, are counted; UTC if there is none.
     moves : bool
         Whether the moment is moved to fit the column, instead of the column being computed.
     """
@@ -77,13 +84,15 @@ class Dated(BaseModel):
     turned: int = 0
     first: int = 0
     levels: tuple[int, ...] = Field(default=(), max_length=MOST_NAMES)
+    cuts: tuple[int, ...] = Field(default=(), max_length=MOST_NAMES)
+    clocks: dict[str, str] = Field(default={}, max_length=2)
     moves: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Dated:
         span = self.tells in SPANS
         ok = (
-            self.tells in (*PARTS, *SPANS)
+            self.tells in (*PARTS, *SPANS, STRETCH)
             and span == (self.start is not None)
             and bool(self.of)
             and len(self.of) == len(set(self.of))
@@ -91,11 +100,16 @@ class Dated(BaseModel):
                 not self.levels or (self.tells in NAMED and min(self.levels) >= -1 and max(self.levels) >= 0)
             )
             and not (span and self.offset)
+            and (self.tells != STRETCH or (self.first == 0 and len(self.levels) == len(self.cuts) + 1))
+            and (self.tells == STRETCH or not self.cuts)
+            and list(self.cuts) == sorted(set(self.cuts))
+            and set(self.clocks) <= set(self.of)
+            and all(map(knows_zone, self.clocks.values()))
             and 0 <= self.turned < ROUNDS.get(self.tells, (0, 1))[1]
             and not (self.levels and self.turned)
             and all(
                 abs(number) < FARTHEST
-                for number in (self.end, self.start, self.offset, self.first)
+                for number in (self.end, self.start, self.offset, self.first, *self.cuts)
                 if isinstance(number, int)
             )
         )
@@ -123,17 +137,30 @@ class Dated(BaseModel):
         np.ndarray
             Numbers, or places of levels, float64 ``(n,)``; -1 of a part that has no name.
         """
+        own = self._told(moments, step)
+        if self.levels:
+            at = own.astype(np.int64) - self.first
+            outside = (at < 0) | (at >= len(self.levels))
+            return np.where(outside, -1.0, np.asarray(self.levels)[np.where(outside, 0, at)])
         if self.start is None:
-            own = part_of(moments[str(self.end)], self.tells)
-            if self.levels:
-                at = own - self.first
-                outside = (at < 0) | (at >= len(self.levels))
-                return np.where(outside, -1.0, np.asarray(self.levels)[np.where(outside, 0, at)])
             return (self._turn(own, self.turned) + self.offset).astype(np.float64)
+        return own
+
+    def _told(self, moments: Mapping[str, np.ndarray], step: float) -> np.ndarray:
+        """Return the part or the span itself ``(n,)``."""
+        if self.tells == STRETCH:
+            return np.searchsorted(self.cuts, moments[str(self.end)], side="right")
+        if self.start is None:
+            return part_of(self._by_clock(moments, str(self.end)), self.tells)
         start, end = (
-            np.asarray(moments[one] if isinstance(one, str) else one) for one in (self.start, self.end)
+            np.asarray(self._by_clock(moments, one) if isinstance(one, str) else one)
+            for one in (self.start, self.end)
         )
         return span_of(start, end, self.tells, step, nearest=self.nearest)
+
+    def _by_clock(self, moments: Mapping[str, np.ndarray], which: str) -> np.ndarray:
+        """Return what clocks said, where it is not the time that went by that counts."""
+        return moments[which] if self.tells in LENGTHS else by_clock(moments[which], self.clocks.get(which))
 
     def _turn(self, part: np.ndarray, by: int) -> np.ndarray:
         """Count a part further round, int64 ``(n,)``."""
@@ -144,11 +171,12 @@ class Dated(BaseModel):
 
     def lacking(self, moments: Mapping[str, np.ndarray], aim: np.ndarray, step: float) -> np.ndarray:
         """Return by how much a part or a span falls short of what would tell numbers or places of levels ``(n,)``."""
-        if self.start is not None:
-            return np.asarray(aim - self.values(moments, step))
-        part = part_of(moments[str(self.end)], self.tells)
+        part = self._told(moments, step)
         if self.levels:
+            part = part.astype(np.int64)
             return (_nearest_part(self, aim.astype(np.int64), part) - part).astype(np.float64)
+        if self.start is not None:
+            return np.asarray(aim - part)
         whole = np.round(aim - self.offset).astype(np.int64)
         return (self._turn(whole, -self.turned) - part).astype(np.float64)
 
@@ -164,13 +192,19 @@ class Dated(BaseModel):
         which : str
             The moment to move: of a span, the earlier one goes back.
         """
-        own = moments[which]
         by = -lacking if self.start == which else lacking
-        if self.tells in MONTHS:
-            return in_months(own, np.round(by).astype(np.int64) * MONTHS[self.tells])
         if self.tells in LENGTHS:
-            return own + np.round(by * LENGTHS[self.tells]).astype(np.int64)
+            return moments[which] + np.round(by * LENGTHS[self.tells]).astype(np.int64)
         whole = np.round(by).astype(np.int64)
+        if self.tells == STRETCH:
+            return _in_stretch(moments[which], whole, self.cuts)
+        return of_clock(self._moved_by_clock(self._by_clock(moments, which), whole), self.clocks.get(which))
+
+    def _moved_by_clock(self, own: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        if self.tells in MONTHS:
+            return in_months(own, whole * MONTHS[self.tells])
+        if self.tells == "nights":
+            return own + whole * DAY
         if self.tells == "weekday":
             return own + DAY * days_in_month(own, whole)
         if self.tells == "day":
@@ -182,19 +216,42 @@ class Dated(BaseModel):
 
     def __str__(self) -> str:
         """Say it in words."""
+        clock = "".join(f" ({zone})" for zone in sorted(set(self.clocks.values())))
+        if self.tells == STRETCH:
+            return f"{len(self.levels)} stretches of {self.end}"
         if self.start is None:
             name = " by its name" if self.levels else ""
             more = f" counted on by {self.turned}" if self.turned else ""
             more += f" {'-' if self.offset < 0 else '+'} {abs(self.offset)}" if self.offset else ""
-            return f"{self.tells} of {self.end}{more}{name}"
+            return f"{self.tells} of {self.end}{clock}{more}{name}"
         first, last = (
             one
             if isinstance(one, str)
             else str(np.datetime64(one, "us").astype("M8[s]")).replace("T00:00:00", "")
             for one in (self.start, self.end)
         )
-        rounded = "rounded" if self.nearest else "rounded down"
-        return f"{self.tells} from {first} to {last}, {rounded}"
+        rounded = "by their names" if self.levels else "rounded" if self.nearest else "rounded down"
+        if self.tells == "nights":
+            return f"nights from {first} to {last}{clock}"
+        return f"{self.tells} from {first} to {last}{clock if self.tells in MONTHS else ''}, {rounded}"
+
+
+def _in_stretch(own: np.ndarray, by: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
+    """Return moments ``(n,)`` so many stretches on, as far into it as they were into theirs.
+
+    The first and the last stretch are as long as their neighbours.
+    """
+    edges = np.asarray(cuts, dtype=np.int64)
+    first, last = 2 * edges[0] - edges[min(1, len(edges) - 1)], 2 * edges[-1] - edges[max(len(edges) - 2, 0)]
+    if len(edges) == 1:
+        first, last = edges[0] - 3_650 * DAY, edges[0] + 3_650 * DAY
+    edges = np.concatenate([[first], edges, [last]])
+    at = np.searchsorted(cuts, own, side="right")
+    there = np.clip(at + by, 0, len(edges) - 2)
+    inside = np.clip((own - edges[at]) / (edges[at + 1] - edges[at]), 0.0, 1.0)
+    lengths = edges[there + 1] - edges[there]
+    moved = edges[there] + np.minimum((inside * lengths).astype(np.int64), lengths - 1)
+    return np.where(there == at, own, moved)
 
 
 def step_of(column: Column) -> float:

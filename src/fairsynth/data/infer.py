@@ -16,7 +16,6 @@ from fairsynth.data.canonical import (
     DATETIME,
     EXACT_INTEGERS,
     NA_TOKENS,
-    UTC_OFFSET,
     check_finite,
     first_row,
     level_text,
@@ -38,6 +37,7 @@ from fairsynth.data.number_text import NumberText, written_numbers
 from fairsynth.data.persons import names_people
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.data.spans import SpanText, counted, is_span, written_spans
+from fairsynth.data.zones import OFFSET_FORMATS, zone_of_offsets
 from fairsynth.errors import DataError, SchemaError
 
 #: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
@@ -133,6 +133,7 @@ class _Inference:
         self.dtype = "" if raw.untyped else raw.dtypes[name]
         self.notes: list[str] = []
         self.format: str | None = None
+        self.zone: str | None = None
         self.unit: str | None = None
 
     def run(self) -> Column:
@@ -251,10 +252,15 @@ class _Inference:
                 )
             return values, marker
         self.format = form
-        if form is not None and form.endswith(UTC_OFFSET):
+        if form is not None and form.endswith(tuple(OFFSET_FORMATS)):
+            self.zone = zone_of_offsets(values, moments)
             self.notes.append(
-                f"Column {self.name!r} holds moments with offsets from UTC: they are read as moments in UTC, and drawn "
-                f"rows have {UTC_OFFSET}."
+                f"Column {self.name!r} holds moments with offsets from UTC, "
+                + (
+                    f"as clocks of {self.zone} have them: so have drawn rows."
+                    if self.zone
+                    else "which are as in no time zone: drawn rows have those of UTC."
+                )
             )
         return moments, marker
 
@@ -425,7 +431,7 @@ class _Inference:
             unit = unit_of(canonical)
             low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit])
             bounds = pl.Series([int(low), int(high)]).cast(DATETIME)
-            return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": column.tz}
+            return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": self.zone or column.tz}
         if kind == "integer":
             low, high = private_range(canonical)
             return {"minimum": int(low), "maximum": int(high)}

@@ -17,9 +17,8 @@ from fairsynth.data.canonical import (
 )
 from fairsynth.data.schema import MICROSECONDS
 from fairsynth.data.spans import is_span, microseconds
+from fairsynth.data.zones import OFFSET
 
-#: How a moment ends that says how far its clock is from UTC.
-OFFSET = r"[+-]\d{2}:?\d{2}$"
 #: How many rows must stand behind a remembered extreme.
 EXTREME_ROWS = 5
 MAX_DECIMALS = 12
@@ -131,7 +130,7 @@ def parse_numbers(values: pl.Series, tokens: Sequence[str]) -> tuple[pl.Series |
 def parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
     """Read texts as moments if all have the same format, of ISO 8601 or as people write dates, and come back unchanged.
 
-    A date is not read where two formats fit all. Moments with offsets from UTC come back as the same moments in UTC.
+    A date is not read where two formats fit all. Moments with offsets from UTC are read as what they are in UTC.
     """
     present = values.drop_nulls()
     if not len(present) or not present.head(100).str.contains(r"^\d{2,4}[-./]\d{2}[-./]\d{2}").all():
@@ -149,7 +148,10 @@ def parse_datetimes(values: pl.Series) -> tuple[pl.Series | None, str | None]:
                     break
         if len(found) == 1:
             return found[0]
-    for form in ZONED_FORMATS if present.head(100).str.contains(OFFSET).all() else ():
+    if not present.head(100).str.contains(OFFSET).all():
+        return None, None
+    colon = present.head(100).str.contains(r":\d\d$").all()
+    for form in (one for one in ZONED_FORMATS if one.endswith("+00:00") == colon):
         if not parse_datetime(present.head(100), form).null_count():
             moments = parse_datetime(values, form)
             return (moments, form) if moments.null_count() == values.null_count() else (None, None)

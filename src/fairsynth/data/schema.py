@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fairsynth.data import sdv
+from fairsynth.data.zones import knows_zone, zone_of_dtype
 from fairsynth.errors import SchemaError
 
 Kind = Literal["continuous", "integer", "categorical", "boolean", "datetime", "identifier", "numeric"]
@@ -72,7 +73,8 @@ class Column(BaseModel):
         Datetime columns: the coarsest unit of which every seen value is a multiple. Columns of durations or times
         of day: the one that their numbers count (of times of day, since midnight).
     tz : str or None
-        Datetime columns: time zone of the frame that came in. Canonical values are in UTC.
+        Datetime columns: time zone of the frame that came in, or by whose clocks texts with offsets are written.
+        Canonical values are in UTC.
     format : str or None
         Columns that came as text but are not: a ``strftime`` format; for numbers ``"plain"``, ``"fixed"`` (always
         `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`) or ``"HH:MM"`` (`spans`).
@@ -119,6 +121,8 @@ class Column(BaseModel):
                 f"column {self.name!r}: only categorical columns have levels, and this one is {self.kind}; "
                 'set "kind": "categorical" or remove "levels"'
             )
+        if self.format is not None and self.tz is not None and not knows_zone(self.tz):
+            raise ValueError(f"column {self.name!r}: {self.tz!r} is no time zone")
         moments = [isinstance(value, datetime) for value in (self.minimum, self.maximum) if value is not None]
         if moments and any(moments) != (self.kind == "datetime"):
             raise ValueError(f"column {self.name!r}: minimum and maximum do not fit the kind {self.kind!r}")
@@ -134,6 +138,12 @@ class Column(BaseModel):
             if any(a >= b for a, b in pairwise(self.edges)):
                 raise ValueError(f"column {self.name!r}: edges must ascend, not {list(self.edges)}")
         return self
+
+    @property
+    def clock(self) -> str | None:
+        """Time zone by whose clocks its moments are meant; None for UTC and for moments that have no zone."""
+        zone = self.tz if self.format is not None else zone_of_dtype(self.dtype)
+        return None if zone == "UTC" else zone
 
     @property
     def bounds(self) -> tuple[float, float]:
