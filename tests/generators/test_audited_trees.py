@@ -23,7 +23,7 @@ from fairsynth.generators import audit
 from fairsynth.generators.audit import by_labels, to_like_errors
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
-from fairsynth.generators.evening import STEEPEST, Evening
+from fairsynth.generators.evening import BELL, STEEP, STEEPEST, WIDE_BELL, Evening
 from fairsynth.generators.group_law import MAX_SHIFT
 from fairsynth.generators.registry import student_class
 from fairsynth.trees.linear_scores import SMALL_TABLE
@@ -206,7 +206,9 @@ def test_small_tables_grow_smaller_trees_unless_told_otherwise() -> None:
     assert leaves(many) == leaves(many, **large) != leaves(many, **small)
 
 
-def test_the_threshold_of_a_small_table_is_steep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threshold_is_steep_and_of_a_small_table_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = mixed_table(300)
     made = AuditedTrees(seed=0).fit(table)
     assert made.evening_ is not None
@@ -218,9 +220,10 @@ def test_the_threshold_of_a_small_table_is_steep(tmp_path: Path, monkeypatch: py
     assert again.evening_.steepness == STEEPEST
     assert again.sample_table(300, seed=1).frame.equals(made.sample_table(300, seed=1).frame)
     monkeypatch.setattr("fairsynth.generators.tree_label.BALANCED_ROWS", 299)
-    larger = AuditedTrees(seed=0).fit(table)
-    assert larger.evening_ is not None
-    assert larger.evening_.steepness == 0.0
+    for criterion, bell in (("demographic_parity", BELL), ("equalized_odds", WIDE_BELL)):
+        larger = AuditedTrees(fairness=Fairness(criterion), seed=0).fit(table)
+        assert larger.evening_ is not None
+        assert (larger.evening_.steepness, larger.evening_.bell) == (STEEP, bell)
 
 
 def test_at_strength_0_nothing_is_moved(proxies: tuple[Table, Table]) -> None:
@@ -260,18 +263,19 @@ def test_what_sets_groups_apart_is_found() -> None:
 @given(
     sizes=st.lists(st.integers(1, 25), min_size=1, max_size=3),
     sharp=st.floats(1.0, 1.3),
-    steep=st.sampled_from([0.0, STEEPEST]),
+    steep=st.sampled_from([(0.0, 0.0), (STEEPEST, 0.0), (STEEP, BELL)]),
     parity=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_groups_that_no_model_tells_are_moved_by_their_labels(
-    sizes: list[int], sharp: float, steep: float, parity: bool, seed: int
+    sizes: list[int], sharp: float, steep: tuple[float, float], parity: bool, seed: int
 ) -> None:
     """What sharpens all scores would take a rare group's few labels away: so it keeps them, or gets what all get."""
     rng = np.random.default_rng(seed)
     groups = np.concatenate([np.repeat(0, 200), np.repeat(np.arange(1, len(sizes) + 1), sizes)])
     margins = rng.normal(0.5, 1.5, len(groups)) - rng.normal(0, 1, len(sizes) + 1)[groups]
-    start = replace(Evening.none(len(sizes) + 1, 2, 5.0, 2.0), steepness=steep).sharpened(sharp, margins)
+    start = replace(Evening.none(len(sizes) + 1, 2, 5.0, 2.0), steepness=steep[0], bell=steep[1])
+    start = start.sharpened(sharp, margins)
     start = replace(start, linear=np.r_[0.7, np.zeros(len(sizes))], crossing=np.r_[0.4, np.zeros(len(sizes))])
     which = np.arange(len(sizes) + 1) > 0
     found = by_labels(start, margins, groups, which, parity=parity)
@@ -383,10 +387,11 @@ def test_a_file_gives_the_same_rows(parity: AuditedTrees, file: Path) -> None:
         ("label.beyond", np.array([np.nan])),
         ("label.beyond", np.ones(2)),
         ("label.sharpness", np.ones(2, dtype=np.int64)),
-        ("label.steepness", np.array([3.0])),
-        ("label.steepness", np.array([np.nan])),
-        ("label.steepness", np.zeros(2)),
-        ("label.steepness", np.zeros(1, dtype=np.int64)),
+        ("label.steepness", np.array([3.0, 0.0])),
+        ("label.steepness", np.array([np.nan, 0.0])),
+        ("label.steepness", np.array([1.0, 9.0])),
+        ("label.steepness", np.zeros(1)),
+        ("label.steepness", np.zeros(2, dtype=np.int64)),
         ("label.bin_shares", np.ones(3)),
         ("bins.order", np.array([0, 0, 0])),
         ("sums", np.array([0, 99])),

@@ -13,9 +13,12 @@ from scipy.special import expit
 
 from fairsynth.generators.evening import (
     ASIDE,
+    BELL,
     BEYOND,
     NEAR,
+    STEEP,
     STEEPEST,
+    WIDE_BELL,
     WIDTH,
     Evening,
     Fold,
@@ -38,14 +41,15 @@ def of(linear: float, crossing: float, reach: float = FAR, beyond: float = FAR) 
 @given(
     linear=st.floats(-2, 2), more=st.floats(-1.0, 1.0), reach=st.sampled_from([1.0, 2.0, 8.0, FAR]),
     beyond=st.sampled_from([1.0, BEYOND, FAR]), steepness=st.floats(0, STEEPEST),
+    bell=st.sampled_from([0.0, BELL, WIDE_BELL]),
 )  # fmt: skip
 def test_ranks_stay_and_the_crossing_comes_to_one_half(
-    linear: float, more: float, reach: float, beyond: float, steepness: float
+    linear: float, more: float, reach: float, beyond: float, steepness: float, bell: float
 ) -> None:
     evening = of(linear, linear + more, reach, beyond)
     after = evening.moved(MARGINS, ONE, 1.0)
     assert (np.diff(after) >= -1e-9).all()
-    steep = replace(evening, steepness=steepness).moved(MARGINS, ONE, 1.0)
+    steep = replace(evening, steepness=steepness, bell=bell).moved(MARGINS, ONE, 1.0)
     assert (np.diff(steep) >= -1e-9).all()
     assert np.array_equal(np.sign(steep), np.sign(after)), "so what comes to one half stays there"
     there = np.array([-(linear + more)])
@@ -70,9 +74,29 @@ def test_a_threshold_is_steeper_and_nobody_changes_sides(strength: float) -> Non
     assert slopes.min() > 0.8, "who was told apart still is"
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize("bell", [BELL, WIDE_BELL])
+def test_a_bell_is_steep_at_the_threshold_alone(strength: float, bell: float) -> None:
+    plain = of(0.7, 0.7)
+    steep = replace(plain, steepness=STEEP, bell=bell)
+    before, after = (one.moved(MARGINS, ONE, strength) for one in (plain, steep))
+    next_to, beside, far = (
+        np.abs(before) < 0.05,
+        np.isclose(np.abs(before), bell, atol=0.02),
+        np.abs(before) > 3 * bell,
+    )
+    assert next_to.any() and beside.any() and far.any()
+    assert np.allclose(after[next_to], before[next_to] * (1 + strength * STEEP), rtol=0.01)
+    assert np.allclose(after[beside], before[beside] * (1 + strength * STEEP / np.e), rtol=0.02)
+    assert np.allclose(after[far], before[far], rtol=2e-4)
+    assert np.array_equal(np.sign(after), np.sign(before))
+    slopes = np.diff(after) / np.diff(before)
+    assert slopes.min() > 0.5, "who was told apart still is, though less"
+
+
 def test_what_moves_no_group_is_as_steep() -> None:
-    made = replace(of(0.7, 1.3, 5.0, BEYOND), steepness=1.5).unmoved()
-    assert (made.steepness, made.reach, made.beyond) == (1.5, 5.0, BEYOND)
+    made = replace(of(0.7, 1.3, 5.0, BEYOND), steepness=1.5, bell=BELL).unmoved()
+    assert (made.steepness, made.bell, made.reach, made.beyond) == (1.5, BELL, 5.0, BEYOND)
     assert not made.linear.any()
     assert not made.crossing.any()
 
@@ -259,6 +283,10 @@ def test_groups_too_small_to_plan_are_left_alone() -> None:
         {"steepness": -0.1},
         {"steepness": 2.1},
         {"steepness": np.nan},
+        {"bell": -1.0},
+        {"bell": 0.01},
+        {"bell": 5.0},
+        {"bell": np.nan},
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ The rows are those of `FairTrees`. What is its own, all of it ours:
   answer to different ones (`evening`), found by auditing a boosted model, a forest and a linear one (`audit`);
 * labels are sharpened until models of drawn rows are as sure as models of real ones, and parity is that of the rate at
   which models of real rows favor people (`audit`);
-* the law of a small table's label is steeper at the threshold, where a few coins would decide what models learn;
+* the law of the label is steeper at the threshold, where coins would decide what models learn, on small tables most;
 * for criteria on errors, columns that tell one group's labels better than those of others count less there: no pair of
   thresholds gives equal errors otherwise (`evening.plan`). What counts less, and where thresholds lie, is
   planned on people whom the law of the label was not learned from;
@@ -40,7 +40,7 @@ from fairsynth.generators.audit import ROUNDS, audited
 from fairsynth.generators.auditors import Auditors
 from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.calibration import PROBE_ROWS
-from fairsynth.generators.evening import BEYOND, STEEPEST, Evening, Fold, plan
+from fairsynth.generators.evening import BELL, BEYOND, STEEP, STEEPEST, WIDE_BELL, Evening, Fold, plan
 from fairsynth.generators.fair_trees import FairTrees, Learned, rows_of_groups
 from fairsynth.generators.group_law import joint_counts
 from fairsynth.generators.group_rates import scores_of_groups
@@ -283,8 +283,7 @@ class AuditedTrees(FairTrees):
             lambda evening, turn, n: self._tried(
                 learned, label.with_evening(evening, 1.0), turn, progress if turn < ROUNDS else None, n
             ),
-            # Labels that are balanced over all columns are few enough for the threshold to be a matter of chance.
-            replace(self._start(learned), steepness=STEEPEST if label.ordered else 0.0),
+            self._start(learned),
             label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
             learned.groups[some],
             Auditors.of(learned.table, learned.groups, learned.label_of, label.favored, self.seed),
@@ -294,6 +293,14 @@ class AuditedTrees(FairTrees):
         return learned.label.with_evening(evening, self.fairness.strength)
 
     def _start(self, learned: Learned) -> Evening:
+        start = self._planned(learned)
+        # Labels that are balanced over all columns are few enough for the threshold to be a matter of chance.
+        if learned.label.ordered:
+            return replace(start, steepness=STEEPEST)
+        parity = self.fairness.criterion == "demographic_parity"
+        return replace(start, steepness=STEEP, bell=BELL if parity else WIDE_BELL)
+
+    def _planned(self, learned: Learned) -> Evening:
         lines, label, criterion = learned.lines, learned.label, self.fairness.criterion
         parents = lines.before(lines.layout.target)
         n_groups = len(learned.levels)

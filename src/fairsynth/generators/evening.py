@@ -10,8 +10,8 @@ another, no pair of thresholds gives both the same true and false positive rates
 count less in its label, so that its people are no better told apart than others (`plan`).
 
 Before that the scores of all may be sharpened, since models of drawn rows are less sure than those of real ones. And
-after it the threshold of a small table is made steeper: near it labels are drawn by a coin, and a later model that
-learns from few of them decides by what the coin said. Ours.
+after it the threshold is made steeper: near it labels are drawn by a coin, and a later model decides by what the coin
+said, most of all where it learns from few of them. Ours.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ STEEPEST = 2.0
 #: so that people who are told apart there still are: where nearly all are favored most lie there, and AUROC sees them.
 NEAR = 0.4
 ASIDE = 5.0
+#: By how much they do where tables are larger, and the width, in log odds, of the bell within which they do: parity,
+#: which moves groups past each other, pays for width with ranks; errors come nearer to alike by it.
+STEEP = 1.0
+BELL = 1.0
+WIDE_BELL = 1.5
 #: Columns that may be faded: those whose effects vary most.
 FADING = 4
 #: Parts of its effect that may be taken away.
@@ -77,6 +82,8 @@ class Evening:
         Of `margin_shift.moved`, if it is less than `reach`.
     steepness : float
         By how much the scores grow faster at the threshold, once they are moved (`steeper`).
+    bell : float
+        Of `steeper`.
     """
 
     linear: np.ndarray
@@ -87,6 +94,7 @@ class Evening:
     level: float = 0.0
     beyond: float = FAR
     steepness: float = 0.0
+    bell: float = 0.0
 
     @classmethod
     def none(cls, n_groups: int, n_parents: int, reach: float, beyond: float = FAR) -> Evening:
@@ -97,7 +105,7 @@ class Evening:
     def unmoved(self) -> Evening:
         """Return what moves no group, and is as steep as this."""
         plain = Evening.none(len(self.linear), self.faded.shape[1], self.reach, self.beyond)
-        return replace(plain, steepness=self.steepness)
+        return replace(plain, steepness=self.steepness, bell=self.bell)
 
     def sharpened(self, sharpness: float, margins: np.ndarray) -> Evening:
         """Return the same with log odds multiplied, and thresholds at the same people.
@@ -155,7 +163,7 @@ class Evening:
         missing = np.clip(-moved(-crossing, linear, self.reach, beyond), -most, most)
         near = np.maximum(0.0, 1.0 - np.abs(margins + crossing[groups]) / WIDTH)
         there = moved(margins, linear[groups], self.reach, beyond) + missing[groups] * near
-        return steeper(there, strength * self.steepness) if self.steepness else there
+        return steeper(there, strength * self.steepness, self.bell) if self.steepness else there
 
     def variants(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the different lines of `faded`, and which of them each group has."""
@@ -174,16 +182,17 @@ class Evening:
             and abs(self.level) <= MAX_SHIFT
             and 1.0 <= self.beyond <= FAR
             and 0.0 <= self.steepness <= STEEPEST
+            and (self.bell == 0.0 or 0.1 <= self.bell <= WIDE_BELL)
         )
         if not ok:
             raise ValueError("what is moved does not fit the groups")
 
 
-def steeper(margins: np.ndarray, steepness: float) -> np.ndarray:
+def steeper(margins: np.ndarray, steepness: float, bell: float = 0.0) -> np.ndarray:
     """Tell those near the threshold apart by its sides.
 
-    Scores up to `NEAR` on either side of 0 are multiplied by ``1 + steepness``; what that adds fades out until `ASIDE`.
-    Ranks and signs stay.
+    Scores next to 0 are multiplied by ``1 + steepness``; what that adds fades out as ``exp(-(score / bell)^2)`` or, if
+    there is no bell, from `NEAR` on until `ASIDE`. Ranks and signs stay.
 
     Parameters
     ----------
@@ -191,12 +200,16 @@ def steeper(margins: np.ndarray, steepness: float) -> np.ndarray:
         Log odds ``(n,)``.
     steepness : float
         From 0 to `STEEPEST`.
+    bell : float
+        Log odds, up to `WIDE_BELL`; 0 for none.
 
     Returns
     -------
     np.ndarray
         float64 ``(n,)``.
     """
+    if bell:
+        return np.asarray(margins + steepness * margins * np.exp(-np.square(margins / bell)))
     more = np.interp(np.abs(margins), [0.0, NEAR, ASIDE], [0.0, steepness * NEAR, 0.0])
     return np.asarray(margins + np.sign(margins) * more)
 

@@ -243,7 +243,7 @@ class TreeLabel:
                 "label.faded": self.evening.faded,
                 "label.sharpness": np.array([self.evening.sharpness, self.evening.level]),
                 "label.beyond": np.array([self.evening.beyond]),
-                "label.steepness": np.array([self.evening.steepness]),
+                "label.steepness": np.array([self.evening.steepness, self.evening.bell]),
             }
         if self.scores is not None:
             tables = [table.ravel() for table in self.scores.tables]
@@ -471,14 +471,13 @@ def _read_evening(
         return None
     names = ("linear", "crossing", "faded", "sharpness", "beyond", "steepness")
     linear, crossing, less, sharp, beyond, steep = (tensors.pop(f"label.{name}") for name in names)
-    if sharp.shape != (2,) or sharp.dtype != np.float64:
-        raise ValueError("the sharpness of the label is not two numbers")
-    for one, what in ((beyond, "how far the label is moved"), (steep, "how steep the label's threshold is")):
-        if one.shape != (1,) or one.dtype != np.float64:
-            raise ValueError(f"{what} is not one number")
-    evening = Evening(
-        linear, crossing, less, reach, float(sharp[0]), float(sharp[1]), float(beyond[0]), float(steep[0])
-    )
+    for one, what in ((sharp, "sharpness of the label"), (steep, "steepness of the label's threshold")):
+        if one.shape != (2,) or one.dtype != np.float64:
+            raise ValueError(f"the {what} is not two numbers")
+    if beyond.shape != (1,) or beyond.dtype != np.float64:
+        raise ValueError("how far the label is moved is not one number")
+    numbers = (*sharp, *beyond, *steep)
+    evening = Evening(linear, crossing, less, reach, *map(float, numbers))
     evening.check(n_groups, n_parents)
     return evening
 
