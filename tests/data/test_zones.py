@@ -310,3 +310,53 @@ def test_files_have_the_zone_that_the_frame_had(kind: str, tmp_path: Path) -> No
     )
     field = pyarrow.parquet.read_schema(tmp_path / "rows.parquet").field("came")
     assert field.type.tz == "Europe/Berlin"
+
+
+def midnights(zone: str, n: int = 600, seed: int = 0) -> pl.DataFrame:
+    """Return the first moments of days of a zone, of which a few have no midnight, and the weekdays."""
+    rng = np.random.default_rng(seed)
+    days = pl.Series("day", np.datetime64("2015-01-01", "us") + rng.integers(0, 1_500, n).astype("m8[D]"))
+    first = pl.Series("day", of_clock(days.to_physical().to_numpy(), zone)).cast(pl.Datetime("us", "UTC"))
+    return pl.DataFrame({"day": first.dt.convert_time_zone(zone)}).with_columns(
+        weekday=days.dt.weekday(),
+        sex=pl.Series(rng.choice(["f", "m"], n)),
+        again=pl.Series(np.where(rng.normal(0, 1, n) + (days.dt.weekday() < 3).to_numpy() > 1, "yes", "no")),
+    )
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kathmandu", "America/Sao_Paulo", "Asia/Beirut"])
+@pytest.mark.parametrize("kind", ["polars", "pandas", "arrow", "text"])
+def test_midnights_of_a_zone_are_days(zone: str, kind: str, tmp_path: Path) -> None:
+    frame = midnights(zone)
+    text = frame.with_columns(pl.col("day").dt.to_string("%Y-%m-%d %H:%M:%S%:z"))
+    own: Any = {"polars": frame, "pandas": frame.to_pandas(), "arrow": frame.to_arrow(), "text": text}[kind]
+    table = Table(own, **ROLES)
+    column = table.schema["day"]
+    assert column.unit == "day" and column.day_zone is not None and column.clock is None
+    assert table.frame["day"].equals(frame["day"].dt.date().cast(pl.Datetime("us")))
+    back = table.native()["day"]
+    assert pl.Series(back).to_list() == pl.Series(own["day"]).to_list()
+    model = FairTrees(calibrate=False, seed=0).fit(table)
+    drawn = model.sample_table(400, seed=1)
+    assert (drawn.frame["day"].dt.truncate("1d") == drawn.frame["day"]).all()
+    assert (drawn.frame["day"].dt.weekday() == drawn.frame["weekday"]).mean() >= 0.99
+    for name in ("rows.csv", "rows.parquet"):
+        model.sample_to(tmp_path / name, 400, seed=1)
+        assert Table(tmp_path / name, schema=table.schema).frame.equals(drawn.frame)
+
+
+def test_midnights_of_utc_are_hours_elsewhere() -> None:
+    frame = midnights("UTC").with_columns(pl.col("day").dt.convert_time_zone("Asia/Tokyo"))
+    table = Table(frame, **ROLES)
+    assert table.schema["day"].unit == "hour" and table.schema["day"].clock == "Asia/Tokyo"
+    assert pl.Series(table.native()["day"]).equals(frame["day"])
+    assert table.schema["day"].day_zone is None
+
+
+def test_a_missing_day_stays_missing_and_another_time_is_read() -> None:
+    frame = midnights("Europe/Berlin")
+    table = Table(frame.with_columns(pl.when(pl.int_range(pl.len()) % 9 != 0).then(pl.col("day"))), **ROLES)
+    assert table.schema["day"].unit == "day" and table.frame["day"].null_count() == 67
+    assert pl.Series(table.native()["day"]).null_count() == 67
+    later = table.align(frame.with_columns(pl.col("day") + timedelta(hours=5)))
+    assert (later.frame["day"].dt.hour() == 5).mean() > 0.97, "but at the ends, and where clocks change"

@@ -17,7 +17,7 @@ import polars as pl
 from fairsynth.data.number_text import NumberText
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.spans import SpanText, counted, durations_of_text, is_span, spanned
-from fairsynth.data.zones import OFFSET_FORMATS
+from fairsynth.data.zones import OFFSET_FORMATS, days_in_zone, from_zone
 from fairsynth.errors import DataError, SchemaError
 
 #: Texts that mean "missing" in a column of a text file that is otherwise numeric.
@@ -368,18 +368,27 @@ def _read_moments(values: pl.Series, column: Column) -> tuple[pl.Series, list[st
                 f"{'no time zone' if dtype.time_zone is None else 'a time zone'}, other "
                 f"than the schema says ({column.tz}); convert it first."
             )
-        return values.to_frame().select(_to_utc(values.name, dtype).cast(DATETIME)).to_series(), []
+        return _as_days(
+            values.to_frame().select(_to_utc(values.name, dtype).cast(DATETIME)).to_series(), column
+        ), []
     if dtype != pl.String and not isinstance(dtype, pl.Enum):
         raise _wrong_dtype(values, column)
     texts = values.cast(pl.String)
     result = parse_datetime(texts, column.format) if column.format else None
-    for form in () if result is not None and result.null_count() == texts.null_count() else DATETIME_FORMATS:
+    forms = (*DATETIME_FORMATS, *(ZONED_FORMATS if column.tz is not None else ()))
+    form = column.format
+    for form in () if result is not None and result.null_count() == texts.null_count() else forms:
         result = parse_datetime(texts, form)
         if result.null_count() == texts.null_count():
             break
     assert result is not None
     _refuse_unread(texts, result, column)
-    return result, []
+    return result if form == "%Y-%m-%d" else _as_days(result, column), []
+
+
+def _as_days(moments: pl.Series, column: Column) -> pl.Series:
+    """Return moments in UTC as their column has them."""
+    return moments if column.day_zone is None else days_in_zone(moments, column.day_zone)
 
 
 #: ISO 8601 forms of text that are read as moments, and written back the same.
@@ -491,6 +500,8 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
 
 
 def _write_moments(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.Series:
+    if column.day_zone is not None and dtype != pl.Date:
+        values = from_zone(values, column.day_zone)
     if dtype == pl.String:
         form = column.format or _DATETIME_TEXT
         offset = next((offset for offset in OFFSET_FORMATS if form.endswith(offset)), None)

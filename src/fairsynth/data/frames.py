@@ -373,7 +373,7 @@ def _file_type(column: Column, frame: FrameKind) -> pa.DataType:
         value_type, is_category = _polars_dtype(column.dtype), column.dtype in ("Enum", "Categorical")
     kind = to_arrow_array(pl.Series([], dtype=value_type)).type
     if frame == "pandas" and column.tz is not None and pa.types.is_timestamp(kind):
-        kind = pa.timestamp(kind.unit, column.clock or column.tz)
+        kind = pa.timestamp(kind.unit, column.zone or column.tz)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         kind = pa.string()
     is_category = is_category and column.kind == "categorical"

@@ -37,7 +37,7 @@ from fairsynth.data.number_text import NumberText, written_numbers
 from fairsynth.data.persons import names_people
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.data.spans import SpanText, counted, is_span, written_spans
-from fairsynth.data.zones import OFFSET_FORMATS, zone_of_offsets
+from fairsynth.data.zones import OFFSET_FORMATS, days_in_zone, zone_of_dtype, zone_of_offsets
 from fairsynth.errors import DataError, SchemaError
 
 #: A numeric target or sensitive column with more distinct values than this is a number, with fewer a
@@ -264,6 +264,17 @@ class _Inference:
             )
         return moments, marker
 
+    def _unit_of(self, moments: pl.Series) -> tuple[str, pl.Series]:
+        """Return the unit of moments in UTC, and they themselves: midnights of a time zone as days."""
+        zone = self.zone or zone_of_dtype(self.dtype)
+        if zone is None:
+            return unit_of(moments), moments
+        days = days_in_zone(moments, zone)
+        if unit_of(days) == "day":
+            return "day", days
+        # Midnights of UTC are hours there.
+        return "hour" if unit_of(moments) == "day" else unit_of(moments), moments
+
     def _may_be_written(self, values: pl.Series) -> bool:
         """Whether texts are to be read as numbers if they look like them: ``5%`` and ``10%`` alone are levels."""
         wanted = self.hint.get("kind")
@@ -428,7 +439,7 @@ class _Inference:
                 self.format = "/".join(_spellings(values, self.name))
             return {}
         if kind == "datetime":
-            unit = unit_of(canonical)
+            unit, canonical = self._unit_of(canonical)
             low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit])
             bounds = pl.Series([int(low), int(high)]).cast(DATETIME)
             return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": self.zone or column.tz}

@@ -74,7 +74,7 @@ class Column(BaseModel):
         of day: the one that their numbers count (of times of day, since midnight).
     tz : str or None
         Datetime columns: time zone of the frame that came in, or by whose clocks texts with offsets are written.
-        Canonical values are in UTC.
+        Canonical values are in UTC, but for columns of midnights (`day_zone`).
     format : str or None
         Columns that came as text but are not: a ``strftime`` format; for numbers ``"plain"``, ``"fixed"`` (always
         `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`) or ``"HH:MM"`` (`spans`).
@@ -140,10 +140,20 @@ class Column(BaseModel):
         return self
 
     @property
-    def clock(self) -> str | None:
-        """Time zone by whose clocks its moments are meant; None for UTC and for moments that have no zone."""
+    def zone(self) -> str | None:
+        """Time zone of its moments; None for UTC, for moments without one, and for zones that Polars does not know."""
         zone = self.tz if self.format is not None else zone_of_dtype(self.dtype)
         return None if zone == "UTC" else zone
+
+    @property
+    def day_zone(self) -> str | None:
+        """Time zone of a column of midnights, whose canonical values are days of its calendar and no moments in UTC."""
+        return self.zone if self.unit == "day" else None
+
+    @property
+    def clock(self) -> str | None:
+        """Time zone by whose clocks its canonical moments, which are in UTC, are meant; None if it has none."""
+        return None if self.unit == "day" else self.zone
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -53,6 +53,23 @@ def by_clock(moments: np.ndarray, zone: str | None) -> np.ndarray:
     return np.asarray(there.dt.replace_time_zone(None).to_physical().to_numpy())
 
 
+def days_in_zone(moments: pl.Series, zone: str) -> pl.Series:
+    """Return what clocks of a place say at moments in UTC, Datetime without a zone ``(n,)``, and null where it was.
+
+    Where clocks skip midnight the first moment of a day is its midnight.
+    """
+    moments = moments.cast(pl.Datetime("us"))
+    there = moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    days = there.dt.truncate("1d")
+    return days.zip_with((from_zone(days, zone) == moments).fill_null(True), there)
+
+
+def from_zone(times: pl.Series, zone: str) -> pl.Series:
+    """Return the moments in UTC at which clocks of a place say times, as `of_clock` does, and null where it was."""
+    moments = of_clock(times.cast(pl.Datetime("us")).to_physical().fill_null(0).to_numpy(), zone)
+    return pl.Series(times.name, moments).cast(pl.Datetime("us")).set(times.is_null(), None)
+
+
 def of_clock(times: np.ndarray, zone: str | None) -> np.ndarray:
     """Return the moments ``(n,)`` at which clocks say times: the first of two; an hour later if there is none."""
     if zone is None:
