@@ -21,6 +21,7 @@ from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.schema import Column
 from fairsynth.data.zones import ZONES, by_clock, knows_zone, of_clock, zone_of_dtype, zone_of_offsets
 from fairsynth.errors import DataError
+from fairsynth.generators.conditions import canonical_value
 
 HOUR = 3_600_000_000
 MOMENTS = st.lists(st.datetimes(datetime(1980, 1, 1), datetime(2035, 1, 1)), min_size=1, max_size=20)
@@ -360,3 +361,22 @@ def test_a_missing_day_stays_missing_and_another_time_is_read() -> None:
     assert pl.Series(table.native()["day"]).null_count() == 67
     later = table.align(frame.with_columns(pl.col("day") + timedelta(hours=5)))
     assert (later.frame["day"].dt.hour() == 5).mean() > 0.97, "but at the ends, and where clocks change"
+
+
+def test_a_moment_that_is_asked_for_is_one_by_the_clock_of_its_column() -> None:
+    schema = Table(berlin_visits(), **ROLES).schema
+    noon = in_microseconds([datetime(2023, 5, 1, 10)])[0]
+    for asked in (
+        datetime(2023, 5, 1, 12), "2023-05-01 12:00", np.datetime64("2023-05-01T12:00"),
+        datetime(2023, 5, 1, 10, tzinfo=UTC), "2023-05-01T06:00-04:00", datetime(2023, 5, 1, 12, tzinfo=BERLIN),
+    ):  # fmt: skip
+        assert canonical_value(asked, schema, "came") == noon
+    days = Table(midnights("Europe/Berlin"), **ROLES).schema
+    day = in_microseconds([datetime(2016, 5, 1)])[0]
+    for asked in (
+        date(2016, 5, 1), "2016-05-01", datetime(2016, 5, 1), datetime(2016, 5, 1, tzinfo=BERLIN),
+        datetime(2016, 4, 30, 22, tzinfo=UTC),
+    ):  # fmt: skip
+        assert canonical_value(asked, days, "day") == day
+    with pytest.raises(DataError, match="whole days"):
+        canonical_value(datetime(2016, 5, 1, 7, tzinfo=BERLIN), days, "day")

@@ -13,7 +13,8 @@ from fairsynth.data.canonical import level_text
 from fairsynth.data.encoding import TableEncoder
 from fairsynth.data.level_states import MAX_LEVELS, LevelStates
 from fairsynth.data.number_states import NumberStates
-from fairsynth.data.schema import Schema, grid_step
+from fairsynth.data.schema import Column, Schema, grid_step
+from fairsynth.data.zones import days_in_zone, of_clock
 from fairsynth.errors import CapabilityError, DataError
 
 
@@ -59,7 +60,7 @@ def canonical_value(value: Any, schema: Schema, name: str, *, what: str = "where
             raise DataError(f"{what}: {value!r} is not a level of {name!r}; its levels are {shown}.")
         return text
     try:
-        number = _microseconds(value) if column.kind == "datetime" else float(value)
+        number = _microseconds(value, column) if column.kind == "datetime" else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{what}: {value!r} is no value for {name!r}, which is {column.kind}.") from error
     low, high = column.bounds
@@ -81,8 +82,11 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
-def _microseconds(value: Any) -> float:
-    """Return a moment as microseconds since 1970 (UTC); text is ISO 8601, without a zone it is UTC."""
+def _microseconds(value: Any, column: Column) -> float:
+    """Return a moment as microseconds since 1970, as its column has them.
+
+    Text is ISO 8601. Without a zone it is what clocks of the column's zone say, which is UTC if there is none.
+    """
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     if isinstance(value, np.datetime64):
@@ -91,8 +95,14 @@ def _microseconds(value: Any) -> float:
         raise TypeError(f"{value!r} is no moment")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    since = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-    return float((since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+    named = value.tzinfo is not None
+    since = value if named else value.replace(tzinfo=UTC)
+    moment = (since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    if named and column.day_zone is not None:
+        return float(
+            days_in_zone(pl.Series([moment]).cast(pl.Datetime("us")), column.day_zone).to_physical()[0]
+        )
+    return float(moment if named else of_clock(np.array([moment]), column.clock)[0])
 
 
 def wanted_states(states: LevelStates | NumberStates, value: Any, column: Any) -> np.ndarray:
