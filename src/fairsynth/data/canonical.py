@@ -14,16 +14,23 @@ from typing import Any
 
 import polars as pl
 
+from fairsynth.data.moments import (
+    DATETIME,
+    DATETIME_FORMATS,
+    DATETIME_TEXT,
+    ZONED_FORMATS,
+    as_days,
+    parse_datetime,
+    to_utc,
+    write_moments,
+)
 from fairsynth.data.number_text import NumberText
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.spans import SpanText, counted, durations_of_text, is_span, spanned
-from fairsynth.data.zones import OFFSET_FORMATS, days_in_zone, from_zone
 from fairsynth.errors import DataError, SchemaError
 
 #: Texts that mean "missing" in a column of a text file that is otherwise numeric.
 NA_TOKENS = ("NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", ".")
-DATETIME = pl.Datetime("us")
-_DATETIME_TEXT = "%Y-%m-%d %H:%M:%S%.f"
 #: Beyond this a float no longer holds every integer.
 EXACT_INTEGERS = 2.0**53
 #: What models see of a number, at most: squares of larger ones, or copies of 32 bits, would be infinite.
@@ -72,7 +79,7 @@ def level_texts(values: pl.Series) -> pl.Series:
     elif dtype == pl.Boolean:
         text = pl.when(name).then(pl.lit("True")).when(~name).then(pl.lit("False"))
     elif isinstance(dtype, pl.Datetime):
-        text = _to_utc(values.name, dtype).dt.to_string(_DATETIME_TEXT)
+        text = to_utc(values.name, dtype).dt.to_string(DATETIME_TEXT)
     else:
         text = name.cast(pl.String)
     return values.to_frame().select(text.alias(values.name)).to_series()
@@ -96,7 +103,7 @@ def level_values(levels: Sequence[str], dtype: pl.DataType) -> pl.Series:
                 raise SchemaError(f"level {unknown[0]!r} is neither 'True' nor 'False'.")
             return texts == "True"
         if isinstance(dtype, pl.Datetime):
-            moments = texts.str.to_datetime(_DATETIME_TEXT).cast(pl.Datetime(dtype.time_unit))
+            moments = texts.str.to_datetime(DATETIME_TEXT).cast(pl.Datetime(dtype.time_unit))
             if dtype.time_zone is None:
                 return moments
             return moments.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
@@ -368,8 +375,8 @@ def _read_moments(values: pl.Series, column: Column) -> tuple[pl.Series, list[st
                 f"{'no time zone' if dtype.time_zone is None else 'a time zone'}, other "
                 f"than the schema says ({column.tz}); convert it first."
             )
-        return _as_days(
-            values.to_frame().select(_to_utc(values.name, dtype).cast(DATETIME)).to_series(), column
+        return as_days(
+            values.to_frame().select(to_utc(values.name, dtype).cast(DATETIME)).to_series(), column
         ), []
     if dtype != pl.String and not isinstance(dtype, pl.Enum):
         raise _wrong_dtype(values, column)
@@ -383,53 +390,7 @@ def _read_moments(values: pl.Series, column: Column) -> tuple[pl.Series, list[st
             break
     assert result is not None
     _refuse_unread(texts, result, column)
-    return result if form == "%Y-%m-%d" else _as_days(result, column), []
-
-
-def _as_days(moments: pl.Series, column: Column) -> pl.Series:
-    """Return moments in UTC as their column has them."""
-    return moments if column.day_zone is None else days_in_zone(moments, column.day_zone)
-
-
-#: ISO 8601 forms of text that are read as moments, and written back the same.
-DATETIME_FORMATS = (
-    "%Y-%m-%d",
-    *(
-        f"%Y-%m-%d{separator}{clock}{zone}"
-        for separator in (" ", "T")
-        for clock in ("%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f")
-        for zone in ("", "Z")
-    ),
-)
-#: Forms of moments with offsets from UTC.
-ZONED_FORMATS = tuple(
-    f"%Y-%m-%d{separator}{clock}{offset}"
-    for separator in (" ", "T")
-    for clock in ("%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f")
-    for offset in OFFSET_FORMATS
-)
-#: Forms in which people write dates, which are taken if no other of them fits as well: 03/04/2026 is in March or April.
-WRITTEN_DATES = tuple(
-    f"{day}{clock}"
-    for day in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d")
-    for clock in ("", " %H:%M", " %H:%M:%S")
-)
-
-
-def parse_datetime(texts: pl.Series, form: str) -> pl.Series:
-    """Read texts of one format as moments; null where a text has another format."""
-    offset = next((offset for offset in OFFSET_FORMATS if form.endswith(offset)), None)
-    if offset is not None:
-        zoned = texts.str.to_datetime(form.removesuffix(offset) + "%z", time_unit="us", strict=False)
-        return zoned.dt.replace_time_zone(None) if zoned.dtype != pl.Datetime("us") else zoned
-    return texts.str.to_datetime(form, time_unit="us", strict=False)
-
-
-def _to_utc(name: str, dtype: pl.Datetime) -> pl.Expr:
-    moment = pl.col(name)
-    return (
-        moment if dtype.time_zone is None else moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    )
+    return result if form == "%Y-%m-%d" else as_days(result, column), []
 
 
 def _refuse_unread(texts: pl.Series, result: pl.Series, column: Column) -> None:
@@ -483,7 +444,7 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
         else:
             result = level_values(column.levels, dtype).gather(values.to_physical())
     elif values.dtype == DATETIME:
-        result = _write_moments(values, column, dtype)
+        result = write_moments(values, column, dtype)
     elif column.kind == "boolean" and dtype == pl.String:
         false, true = (column.format or "False/True").split("/")
         named = pl.when(pl.col(values.name)).then(pl.lit(true)).when(~pl.col(values.name)).then(pl.lit(false))
@@ -497,23 +458,6 @@ def from_canonical(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.
     if column.missing_marker is not None and result.null_count():
         result = result.fill_null(pl.Series([column.missing_marker]).cast(dtype)[0])
     return result.alias(column.name)
-
-
-def _write_moments(values: pl.Series, column: Column, dtype: pl.DataType) -> pl.Series:
-    if column.day_zone is not None and dtype != pl.Date:
-        values = from_zone(values, column.day_zone)
-    if dtype == pl.String:
-        form = column.format or _DATETIME_TEXT
-        offset = next((offset for offset in OFFSET_FORMATS if form.endswith(offset)), None)
-        if offset is None or column.tz is None:
-            return values.dt.to_string(form)
-        there = values.dt.replace_time_zone("UTC").dt.convert_time_zone(column.tz)
-        return there.dt.to_string(form.removesuffix(offset) + OFFSET_FORMATS[offset])
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return values.cast(pl.Datetime(dtype.time_unit)).dt.replace_time_zone("UTC").dt.convert_time_zone(
-            dtype.time_zone
-        )  # fmt: skip
-    return values.cast(dtype)
 
 
 def _write_numbers(values: pl.Series, column: Column) -> pl.Series:

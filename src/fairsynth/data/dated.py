@@ -26,8 +26,9 @@ from fairsynth.data.calendar_time import (
     part_of,
     span_of,
 )
-from fairsynth.data.canonical import DATETIME, canonical_dtype
+from fairsynth.data.canonical import canonical_dtype
 from fairsynth.data.derived import on_grid
+from fairsynth.data.moments import DATETIME
 from fairsynth.data.schema import NUMERIC_KINDS, Column, Schema, grid_step
 from fairsynth.data.zones import by_clock, knows_zone, of_clock
 

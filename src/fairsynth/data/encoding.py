@@ -30,13 +30,13 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fairsynth.data.canonical import DATETIME
 from fairsynth.data.dated import agreed, check_dated
 from fairsynth.data.dated_search import find_dated, known_by_states
 from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid
 from fairsynth.data.determined import Told, check_told, find_told
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
+from fairsynth.data.moments import DATETIME
 from fairsynth.data.number_states import NumberStates, learn_numbers
 from fairsynth.data.ordered import find_ordered, in_order, pairs_of
 from fairsynth.data.roundness import MIN_SHARED

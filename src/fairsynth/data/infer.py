@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import (
-    DATETIME,
     EXACT_INTEGERS,
     NA_TOKENS,
     check_finite,
@@ -33,6 +32,7 @@ from fairsynth.data.measure import (
     private_range,
     unit_of,
 )
+from fairsynth.data.moments import DATETIME
 from fairsynth.data.number_text import NumberText, written_numbers
 from fairsynth.data.persons import names_people
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema

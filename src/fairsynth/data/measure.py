@@ -7,14 +7,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from fairsynth.data.canonical import (
-    DATETIME_FORMATS,
-    EXACT_INTEGERS,
-    WRITTEN_DATES,
-    ZONED_FORMATS,
-    mask_missing,
-    parse_datetime,
-)
+from fairsynth.data.canonical import EXACT_INTEGERS, mask_missing
+from fairsynth.data.moments import DATETIME_FORMATS, WRITTEN_DATES, ZONED_FORMATS, parse_datetime
 from fairsynth.data.schema import MICROSECONDS
 from fairsynth.data.spans import is_span, microseconds
 from fairsynth.data.zones import OFFSET

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 
 import polars as pl
 
-from fairsynth.data.canonical import DATETIME
 from fairsynth.data.derived import clearly_more
 from fairsynth.data.measure import private_range
+from fairsynth.data.moments import DATETIME
 from fairsynth.data.schema import MICROSECONDS, Column, Schema
 from fairsynth.data.table import Table
 

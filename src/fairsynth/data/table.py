@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fairsynth.data.canonical import DATETIME, canonical_dtype, level_text, to_canonical
+from fairsynth.data.canonical import canonical_dtype, level_text, to_canonical
 from fairsynth.data.frames import RawFrame, from_native, to_native
 from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import infer_schema
 from fairsynth.data.io import read_any
+from fairsynth.data.moments import DATETIME
 from fairsynth.data.persons import many_of_several
 from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
 from fairsynth.errors import DataError, SchemaError, SettingsError
