@@ -81,12 +81,12 @@ def test_text_files_are_written_as_they_were_read(tmp_path: Path) -> None:
         ("t.csv", b"a,b,a\n1,2,3\n", ["t.csv", "'a'", "twice"]),
         ("t.csv", b"a,,c\n1,2,3\n", ["t.csv", "needs a name"]),
         ("t.csv", bytes(range(128, 256)), ["t.csv", "UTF-8"]),
-        ("t.csv", b"a,b\n1,\xff\xfe\n", ["t.csv"]),
+        ("t.csv", b"a,b\n1,\xc3\x81\n2,\x81\n", ["t.csv", "UTF-8", "Windows-1252"]),
         ("t.csv.gz", b"a,b\n1,2\n", ["t.csv.gz"]),
         ("t.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999, mtime=0)[:-20], ["t.csv.gz"]),
         ("t.parquet", b"PAR1 and no more", ["t.parquet", "cannot be read"]),
         ("t.arrow", b"nothing of the kind", ["t.arrow", "cannot be read"]),
-        ("t.xlsx", b"PK", ["t.xlsx", ".parquet", "duckdb:///"]),
+        ("t.pdf", b"%PDF", ["t.pdf", ".parquet", ".xlsx", "duckdb:///"]),
     ],
 )
 def test_files_that_cannot_be_read_are_named(

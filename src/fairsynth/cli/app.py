@@ -28,7 +28,8 @@ app = typer.Typer(
     name="fairsynth",
     help=(
         "Fair synthetic tables from biased, private ones, with the evidence.\n\n"
-        "TABLE is a .csv, .csv.gz or .parquet file, or duckdb:///file.db?query=SELECT…"
+        "TABLE is a .csv, .csv.gz, .parquet, .xlsx, .sav, .dta or .jsonl file, or one of their kind, or "
+        "duckdb:///file.db?query=SELECT…"
     ),
     no_args_is_help=True,
     add_completion=False,

@@ -41,6 +41,8 @@ class RawFrame:
         Columns that came as ordered categories.
     untyped : bool
         Whether all columns are text because a text file was read.
+    notes : tuple of str
+        What had to be assumed to read it.
     """
 
     frame: pl.DataFrame
@@ -48,6 +50,7 @@ class RawFrame:
     dtypes: dict[str, str]
     ordered: frozenset[str] = field(default_factory=frozenset)
     untyped: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def from_native(data: Any) -> RawFrame:
@@ -82,8 +85,8 @@ def from_native(data: Any) -> RawFrame:
         return _from_pyarrow(data)
     raise DataError(
         f"{type(data).__module__}.{type(data).__qualname__} is no table; give a pandas, Polars or PyArrow "
-        f"frame, "
-        "the path of a .csv, .parquet or .arrow file, or a duckdb:/// address."
+        "frame, the path of a .csv, .parquet, .xlsx, .sav or .jsonl file or one of their kind, or a duckdb:/// "
+        "address."
     )
 
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import base64
 import csv
 import gzip
-import io
 import os
 import re
 import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
+from fairsynth.data import foreign_files, text_files
 from fairsynth.data.frames import (
-    ROW_LABELS,
     RawFrame,
     file_schema,
     from_native,
@@ -30,7 +28,7 @@ from fairsynth.data.schema import Column, Schema
 from fairsynth.data.spans import text_of_durations
 from fairsynth.errors import DataError, MissingDependencyError, SettingsError
 
-READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
+READABLE = (*text_files.ENDINGS, ".parquet", ".arrow", ".feather", *foreign_files.ENDINGS)
 WRITABLE = (".parquet", ".csv", ".csv.gz")
 _DUCKDB = "duckdb:///"
 #: Rows that one row group of a Parquet file holds at least, so that small batches do not make slow files.
@@ -52,9 +50,10 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     Parameters
     ----------
     source : str or path
-        .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file; or ``duckdb:///file.db?query=SELECT ...``:
-        the file relative, or absolute with a fourth slash, or ``:memory:``; the query percent-encoded where
-        needed. The database is opened read-only.
+        .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file, a workbook (``people.xlsx``, or
+        ``people.xlsx?sheet=2024``; .ods, .xls), a file of SPSS, Stata or SAS, or JSON (a list of objects, or one a
+        line); or ``duckdb:///file.db?query=SELECT ...``: the file relative, or absolute with a fourth slash, or
+        ``:memory:``; the query percent-encoded where needed. The database is opened read-only.
 
     Returns
     -------
@@ -65,15 +64,19 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     ------
     DataError
         Naming the file and what is wrong with it.
+    MissingDependencyError
+        If a library that reads such files is missing.
     """
     if is_address(source):
         return _as_polars(_read_duckdb(str(source)))
-    path = Path(source)
+    path, sheet = _sheet_of(Path(source))
     name = path.name.lower()
     if not name.endswith(READABLE):
         raise DataError(
             f"{path} is of no known kind; give one of {', '.join(READABLE)}, or a duckdb:/// address."
         )
+    if sheet is not None and not name.endswith(foreign_files.WORKBOOKS):
+        raise DataError(f"{source}: only workbooks have sheets.")
     if not path.exists():
         raise DataError(f"there is no file {path}.")
     if path.is_dir():
@@ -81,10 +84,12 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     if path.stat().st_size == 0:
         raise DataError(f"the file {path} is empty.")
     try:
-        if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-            return _read_text(path)
+        if name.endswith(text_files.ENDINGS):
+            return text_files.read_text(path)
         if name.endswith(".parquet"):
             return from_native(pl.read_parquet(path))
+        if name.endswith(foreign_files.ENDINGS):
+            return foreign_files.read_foreign(path, sheet)
         return _as_polars(_read_arrow(path))
     except (
         pa.ArrowException,
@@ -97,6 +102,12 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
         raise DataError(f"{path} cannot be read as a table: {_first_line(error)}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _sheet_of(path: Path) -> tuple[Path, str | None]:
+    """Part the sheet that is asked for from the path of a workbook, unless a file is called so."""
+    name, asked, sheet = str(path).partition(foreign_files.SHEET)
+    return (Path(name), sheet) if asked and not path.exists() else (path, None)
 
 
 def _first_line(error: BaseException) -> str:
@@ -122,56 +133,6 @@ def _read_arrow(path: Path) -> pa.Table:
         except pa.ArrowInvalid:
             source.seek(0)
             return pa.ipc.open_stream(source).read_all()
-
-
-def _read_text(path: Path) -> RawFrame:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        try:
-            first = text.readline()
-            separator = _separator(first, path)
-            header = next(csv.reader(_chain(first, text), delimiter=separator))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"it is no text in UTF-8 (byte {error.start}); convert it, or give its true kind."
-            ) from None
-        except StopIteration:
-            raise DataError("the file has no header.") from None
-    # A frame of pandas writes its index first, without a name, and reads it again under this one.
-    unnamed = header[0] == "" and ROW_LABELS[0] not in header
-    named = [ROW_LABELS[0], *header[1:]] if unnamed else header
-    refuse_duplicates(named, "the header")
-    convert = pa_csv.ConvertOptions(
-        column_types={name: pa.string() for name in header}, null_values=[""], strings_can_be_null=True
-    )
-    parse = pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    try:
-        table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid:
-        # One thread knows the row; the message of several does not.
-        with pa.input_stream(str(path), compression="detect") as stream:
-            table = pa_csv.read_csv(
-                stream,
-                read_options=pa_csv.ReadOptions(use_threads=False),
-                parse_options=parse,
-                convert_options=convert,
-            )
-    frame = pl.from_arrow(table.rename_columns(named))
-    assert isinstance(frame, pl.DataFrame)
-    return RawFrame(frame, "polars", dict.fromkeys(frame.columns, "String"), untyped=True)
-
-
-def _chain(first: str, rest: IO[str]) -> Any:
-    yield first
-    yield from rest
-
-
-def _separator(header: str, path: Path) -> str:
-    if path.name.lower().endswith((".tsv", ".tsv.gz")):
-        return "\t"
-    if "," not in header:
-        return next((mark for mark in (";", "\t") if mark in header), ",")
-    return ","
 
 
 def _read_duckdb(address: str) -> pa.Table:

@@ -61,8 +61,10 @@ class Table:
     Parameters
     ----------
     data : frame, path or str
-        pandas, Polars or PyArrow frame; path of a .csv, .csv.gz, .tsv, .parquet, .arrow or .feather file; or
-        ``duckdb:///file.db?query=SELECT ...``.
+        pandas, Polars or PyArrow frame; path of a file: text (.csv, .csv.gz, .tsv), .parquet, .arrow, .feather, a
+        workbook (.xlsx, .xls, .ods; one of its sheets as ``people.xlsx?sheet=2024``), of SPSS, Stata or SAS (.sav,
+        .dta, .sas7bdat, .xpt), or JSON (.json, .jsonl); or ``duckdb:///file.db?query=SELECT ...``. What is read
+        how: `read_any`.
     schema : Schema, optional
         What is known already; it wins over what the rows suggest, and the rows complete it. Roles
         given beside it win over its own.
