@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import xlsxwriter
 from typer.testing import CliRunner, Result
 
 from fairsynth.cli import app, main
@@ -23,7 +24,7 @@ from fairsynth.cli.judge import tables_to_judge
 from fairsynth.cli.options import pairs, typed_settings, writable
 from fairsynth.cli.release import label_mix
 from fairsynth.errors import FairsynthError, FairsynthWarning, SettingsError
-from fairsynth.generators import fairvae
+from fairsynth.generators import audit_findings, fairvae
 
 runner = CliRunner()
 
@@ -811,3 +812,48 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert "fairvae" in done.stdout
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+# ---- what is said of later models, and tables of other programs ---------------------------------
+
+
+def test_a_fit_says_what_its_audit_found(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "m.fairsynth"
+    asked = ("fit", people / "train.csv", *ROLES, "-o", model)
+    said = run(*asked).stderr
+    line = r"deciding on .*it learned from: demographic parity ratio \d\.\d\d \(at strength 0: \d\.\d\d\), accuracy"
+    assert re.search(line, said), said
+    assert re.search(line, run("inspect", model).stdout)
+    for dear in (-1.0, 1.0):
+        monkeypatch.setattr(audit_findings, "DEAR", dear)
+        found = re.search(r"accuracy is much to lose.*--strength.*--require 'dpr>=", run(*asked).stderr)
+        assert (found is not None) == (dear < 0)
+    assert "accuracy" not in run("--quiet", *asked).stderr
+    assert "accuracy" not in run(*asked, "--strength", "0").stderr
+
+
+def test_a_workbook_gives_the_model_that_its_rows_give_as_text(people: Path, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in (people / "train.csv").read_text().splitlines()]
+    with xlsxwriter.Workbook(str(tmp_path / "people.xlsx"), {"strings_to_numbers": True}) as workbook:
+        workbook.add_worksheet("Cover").write(0, 0, "Applicants of 2024")
+        for name in ("All", "Other"):
+            sheet = workbook.add_worksheet(name)
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
+    made = []
+    for source in (people / "train.csv", tmp_path / "people.xlsx", f"{tmp_path / 'people.xlsx'}?sheet=Other"):
+        made.append(tmp_path / f"{len(made)}.fairsynth")
+        with warnings.catch_warnings(record=True) as notes:
+            run("fit", source, *ROLES, "--strength", "0", "-o", made[-1])
+        assert ["several sheets" in str(one.message) for one in notes] == [True] * (
+            source == tmp_path / "people.xlsx"
+        )
+    assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in made}) == 1
+    scores = tmp_path / "scores.json"
+    run("sample", made[0], "-n", 300, "-o", tmp_path / "s.csv")
+    run("evaluate", "--real", f"{tmp_path / 'people.xlsx'}?sheet=All", "--test", people / "test.csv", "--synthetic",
+        f"ours={tmp_path / 's.csv'}", "--model", made[0], "--json", scores)  # fmt: skip
+    assert json.loads(scores.read_text())
+    assert "'Otter'" in told("schema", f"{tmp_path / 'people.xlsx'}?sheet=Otter")

@@ -75,6 +75,36 @@ def test_all_three_models_decide_alike_for_all_groups(
     assert np.mean(after) > 0.88
 
 
+def test_what_the_audit_found_is_kept(proxies: tuple[Table, Table], parity: AuditedTrees, file: Path) -> None:
+    train, test = proxies
+    found = parity.audit_
+    assert found is not None
+    groups = test.groups().codes
+    after = [ratio(chosen, groups) for chosen in decisions(parity.sample_table(len(train), seed=1), test)]
+    before = [ratio(chosen, groups) for chosen in decisions(train, test)]
+    assert found.ratio == pytest.approx(np.mean(after), abs=0.1)
+    assert found.plain_ratio == pytest.approx(np.mean(before), abs=0.15)
+    assert (found.criterion, found.strength, found.people) == ("demographic_parity", 1.0, len(train))
+    read = load_generator(file)
+    assert read.audit_ == found
+    assert any(item["where"] == "documents/audit.json" for item in bundle.read(file).manifest["from_data"])
+    assert parity.weakened(1.0).audit_ == found
+    assert parity.weakened(0.5).audit_ is None
+    assert AuditedTrees(seed=0).distill(file, rows=2000).audit_ is None
+
+
+def test_findings_are_of_the_strength_that_was_asked_for(
+    proxies: tuple[Table, Table], parity: AuditedTrees
+) -> None:
+    half = AuditedTrees(seed=0, fairness=Fairness(strength=0.5)).fit(proxies[0])
+    assert half.audit_ is not None and parity.audit_ is not None
+    assert half.audit_.plain_ratio < half.audit_.ratio < parity.audit_.ratio
+    assert half.audit_.strength == 0.5
+    # A new fit forgets what the last one found.
+    half.fairness = Fairness(strength=0.0)
+    assert half.fit(proxies[0]).audit_ is None
+
+
 def test_what_one_number_a_group_cannot_do_two_can(proxies: tuple[Table, Table]) -> None:
     """A linear model follows the whole move and trees the threshold: their numbers come out apart."""
     evening = AuditedTrees(seed=0, reach=1.0).fit(proxies[0]).evening_

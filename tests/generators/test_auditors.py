@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import warnings
 from typing import Any
 
+import fairlearn.metrics
 import numpy as np
 import polars as pl
 import pytest
@@ -13,6 +16,7 @@ from scipy.special import expit
 import fairsynth as fs
 from fairsynth.data.table import Table
 from fairsynth.generators.audit import sharpness
+from fairsynth.generators.audit_findings import AuditFindings, findings
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.auditors import MANY_LABELS, SURE, Auditors, Custom
 from fairsynth.generators.evening import SHARPEST
@@ -256,3 +260,63 @@ def test_models_of_drawn_rows_favor_as_many_as_those_of_real_ones() -> None:
         real, drawn = (np.stack(judges.decisions(own) or []) > 0 for own in (train, rows))
         gaps.append(drawn.mean(1) - real.mean(1))
     assert np.mean(gaps) == pytest.approx(0, abs=0.03)
+
+
+# What an audit found
+
+
+def test_findings_are_those_of_the_metrics(proxies: tuple[Table, Table]) -> None:
+    """Against fairlearn, and counted by hand."""
+    people = auditors(proxies[0])
+    rng = np.random.default_rng(0)
+    plain, made = ([rng.random((3, len(people.actual))) < share for _ in range(2)] for share in (0.3, 0.6))
+    for criterion, metric in (
+        ("demographic_parity", fairlearn.metrics.demographic_parity_ratio),
+        ("equalized_odds", fairlearn.metrics.equalized_odds_ratio),
+    ):
+        found = findings(plain, made, people, criterion, 0.5)  # type: ignore[arg-type]
+        assert found is not None
+        for told, lines in ((found.ratio, made), (found.plain_ratio, plain)):
+            expected = [
+                metric(people.actual, line, sensitive_features=people.groups) for one in lines for line in one
+            ]
+            assert told == pytest.approx(np.mean(expected), abs=1e-4)
+        for told, lines in ((found.accuracy, made), (found.plain_accuracy, plain)):
+            assert told == pytest.approx(
+                np.mean([line == people.actual for one in lines for line in one]), abs=1e-4
+            )
+        assert (found.people, found.criterion, found.strength) == (len(people.actual), criterion, 0.5)
+
+
+def test_groups_of_few_people_are_left_out_of_findings(proxies: tuple[Table, Table]) -> None:
+    people = auditors(proxies[0])
+    few = dataclasses.replace(people, groups=people.groups.copy())
+    few.groups[:50] = 2
+    favors = np.zeros((3, len(few.actual)), dtype=bool)
+    favors[:, ::2] = True
+    favors[:, few.groups == 2] = False
+    found = findings([favors], [favors], few, "demographic_parity", 1.0)
+    assert found is not None and found.ratio > 0.9
+    # But where only one group has so many, all count.
+    few.groups[50:] = 0
+    found = findings([favors], [favors], few, "demographic_parity", 1.0)
+    assert found is not None and found.ratio == 0
+    alone = dataclasses.replace(people, groups=np.zeros_like(people.groups))
+    assert findings([favors], [favors], alone, "demographic_parity", 1.0) is None
+    assert findings([], [favors], people, "demographic_parity", 1.0) is None
+
+
+def test_findings_are_read_as_they_were_written() -> None:
+    told = AuditFindings("equalized_odds", 1.0, 1200, 0.81, 0.25, 0.7, 0.75)
+    assert AuditFindings.from_dict(json.loads(json.dumps(told.to_dict()))) == told
+    assert told.dear and not dataclasses.replace(told, accuracy=0.73).dear
+    assert str(told) == "equalized odds ratio 0.81 (at strength 0: 0.25), accuracy 0.700 (0.750)"
+    for key, value in (
+        ("criterion", "justice"), ("people", -1), ("people", "many"), ("ratio", 1.5), ("ratio", float("nan")),
+        ("accuracy", None), ("plain_ratio", True),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="audit"):
+            AuditFindings.from_dict({**told.to_dict(), key: value})
+    for other in ({}, [], None, {**told.to_dict(), "more": 1}):
+        with pytest.raises(ValueError, match="audit"):
+            AuditFindings.from_dict(other)

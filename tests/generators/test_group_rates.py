@@ -16,7 +16,7 @@ from fairsynth.data.catalog import load_dataset
 from fairsynth.data.streams import StreamedTable
 from fairsynth.data.table import Table
 from fairsynth.fairness import Fairness
-from fairsynth.generators import audited_trees, tree_label
+from fairsynth.generators import audit, audited_trees, tree_label
 from fairsynth.generators.audited_trees import AuditedTrees
 from fairsynth.generators.base import load_generator
 from fairsynth.generators.evening import Evening, Fold, plan
@@ -155,7 +155,7 @@ def test_a_threshold_is_planned_where_the_drawn_law_has_it(monkeypatch: pytest.M
         return plan(folds, *rest, **more)
 
     monkeypatch.setattr(audited_trees, "plan", planned)
-    monkeypatch.setattr(audited_trees, "audited", lambda draw, start, *rest, **more: start)
+    monkeypatch.setattr(audited_trees, "audited", lambda draw, start, *rest, **more: audit.Audit(start))
     model = AuditedTrees(seed=0, fairness=Fairness("equalized_odds"))
     model.fit(real)
     more = np.zeros((12, 1))

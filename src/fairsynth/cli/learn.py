@@ -159,6 +159,26 @@ def fit(
         generator.save(output)
     took = time.monotonic() - began
     note(f"Wrote {output}: {method.__name__} learned from {len(opened):,} rows in {took:.0f} s.")
+    _tell_audit(generator)
+
+
+def _tell_audit(generator: Any) -> None:
+    """Say what was found of later models while the generator was made, if it audits any, and when that is dear."""
+    from fairsynth.generators.audit_findings import AuditFindings
+
+    found = getattr(generator, "audit_", None)
+    if not isinstance(found, AuditFindings):
+        return
+    note(f"Models trained on its rows, deciding on the people it learned from: {found}.")
+    if found.dear:
+        from fairsynth.evaluation.requirements import METRICS
+
+        lost = found.plain_accuracy - found.accuracy
+        metric = next(name for name, criterion in METRICS.items() if criterion == found.criterion)
+        note(
+            f"Note: {lost:.3f} of accuracy is much to lose. A lower --strength loses less, and --require "
+            f"'{metric}>=…' finds the least that meets a bound."
+        )
 
 
 def launched() -> bool:

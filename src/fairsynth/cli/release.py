@@ -311,6 +311,7 @@ def _description(content: Bundle) -> Iterator[str]:
     from fairsynth.data.dated import Dated
     from fairsynth.data.derived import Derived
     from fairsynth.data.schema import Schema
+    from fairsynth.generators.audit_findings import AuditFindings
 
     said = content.manifest
     kind = said.get("generator", said.get("kind", "unknown"))
@@ -319,6 +320,9 @@ def _description(content: Bundle) -> Iterator[str]:
         yield f"fairness asked for: {fairness['criterion']}, strength {fairness['strength']:g}"
     if "n_rows" in said:
         yield f"learned from {said['n_rows']:,} rows"
+    if "audit" in content.documents:
+        found = AuditFindings.from_dict(content.document("audit"))
+        yield f"models trained on its rows, deciding on {found.people:,} of the people it learned from: {found}"
     if "parameters" in said:
         yield f"parameters: {said['parameters']:,}"
     if settings := said.get("settings"):

@@ -98,7 +98,7 @@ def infer_schema(
         If what was said does not fit them.
     """
     said = gather(raw, base, target, favorable, sensitive, domain, identifiers, missing, kinds)
-    columns, notes = [], [*(base.notes if base is not None else ()), *raw.notes]
+    columns, notes = [], list(base.notes) if base is not None else []
     markers = (*said.missing, "") if raw.untyped else said.missing
     found = list(said.identifiers)
     for name in raw.frame.columns:

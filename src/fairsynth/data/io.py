@@ -8,6 +8,7 @@ import gzip
 import os
 import re
 import secrets
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,7 @@ from fairsynth.data.frames import (
 )
 from fairsynth.data.schema import Column, Schema
 from fairsynth.data.spans import text_of_durations
-from fairsynth.errors import DataError, MissingDependencyError, SettingsError
+from fairsynth.errors import DataError, FairsynthWarning, MissingDependencyError, SettingsError
 
 READABLE = (*text_files.ENDINGS, ".parquet", ".arrow", ".feather", *foreign_files.ENDINGS)
 WRITABLE = (".parquet", ".csv", ".csv.gz")
@@ -66,7 +67,20 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
         Naming the file and what is wrong with it.
     MissingDependencyError
         If a library that reads such files is missing.
+
+    Warns
+    -----
+    FairsynthWarning
+        For each of `RawFrame.notes`: what had to be assumed.
     """
+    raw = _read(source)
+    # No part of the schema, which goes into models that are handed on: they name files and sheets.
+    for note in raw.notes:
+        warnings.warn(note, FairsynthWarning, stacklevel=3)
+    return raw
+
+
+def _read(source: str | os.PathLike[str]) -> RawFrame:
     if is_address(source):
         return _as_polars(_read_duckdb(str(source)))
     path, sheet = _sheet_of(Path(source))

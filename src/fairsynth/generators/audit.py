@@ -12,7 +12,7 @@ same kind favors people if it is trained on real rows. Ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -58,6 +58,24 @@ FEW = 10
 FEW_DECIDED = 20
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What an audit comes to.
+
+    Attributes
+    ----------
+    evening : Evening
+        What has to be moved. Groups too small to tell are moved by the law of their labels alone, as `by_labels` does;
+        so are all for parity, without more sharpness, where models of real rows give next to nobody one of the two
+        decisions.
+    decided : tuple of np.ndarray
+        Whom models of drawn rows favored in the last rounds, bool ``(kinds, n)`` each; none where there was no round.
+    """
+
+    evening: Evening
+    decided: tuple[np.ndarray, ...] = ()
+
+
 def audited(
     draw: Callable[[Evening, int, int], Table],
     start: Evening,
@@ -67,8 +85,8 @@ def audited(
     criterion: str,
     *,
     n_rows: int,
-) -> Evening:
-    """Return what has to be moved for models of all three kinds to meet the criterion on real people.
+) -> Audit:
+    """Find what has to be moved for models of all three kinds to meet the criterion on real people.
 
     Parameters
     ----------
@@ -89,9 +107,8 @@ def audited(
 
     Returns
     -------
-    Evening
-        Groups too small to tell are moved by the law of their labels alone, as `by_labels` does; so are all for parity,
-        without more sharpness, where models of real rows give next to nobody one of the two decisions.
+    Audit
+        With what is to be moved.
     """
     groups, actual, n_groups = auditors.groups, auditors.actual, len(start.linear)
     parity = criterion == "demographic_parity"
@@ -99,7 +116,7 @@ def audited(
     drawn = draw(plain, ROUNDS, n_rows)
     custom = auditors.custom(drawn)
     if parity and custom is not None and _rare(custom.rates) * len(groups) < FEW_DECIDED:
-        return by_labels(plain, margins, margin_groups, np.ones(n_groups, dtype=bool), parity=True)
+        return Audit(by_labels(plain, margins, margin_groups, np.ones(n_groups, dtype=bool), parity=True))
     if custom is not None:
         size = max(1, n_rows * (FOLDS - 1) // FOLDS)
         times = sharpness(
@@ -121,7 +138,7 @@ def audited(
             least=0.5 + LEFT * (balanced - 0.5),
         )  # fmt: skip
 
-    now, tried = start, []
+    now, tried, decided = start, [], []
     for turn in range(ROUNDS):
         found = auditors.decisions(draw(now, turn, n_rows), rough=turn < ROUNDS - AVERAGED)
         if found is None:
@@ -133,17 +150,19 @@ def audited(
             linear=np.clip(now.linear + PACE * linear, -MAX_SHIFT, MAX_SHIFT),
         )
         tried.append(now)
+        decided.append(np.stack(found) > 0)
     if not tried:
-        return start
+        return Audit(start)
     last = tried[-AVERAGED:]
     settled = replace(
         now,
         crossing=np.mean([one.crossing for one in last], axis=0),
         linear=np.mean([one.linear for one in last], axis=0),
     )
-    return by_labels(
+    settled = by_labels(
         settled, margins, margin_groups, _untold(actual, groups, n_groups, criterion), parity=parity
     )
+    return Audit(settled, tuple(decided[-AVERAGED:]))
 
 
 def by_labels(

@@ -37,6 +37,7 @@ from fairsynth.cores import side_by_side
 from fairsynth.errors import SettingsError
 from fairsynth.fairness import CRITERIA, Fairness
 from fairsynth.generators.audit import ROUNDS, audited
+from fairsynth.generators.audit_findings import AuditFindings, findings
 from fairsynth.generators.auditors import Auditors
 from fairsynth.generators.base import Capabilities, load_generator
 from fairsynth.generators.calibration import PROBE_ROWS
@@ -101,6 +102,9 @@ class AuditedTrees(FairTrees):
         What is moved at full strength; None where nothing is.
     label_law_ : np.ndarray
         P(y, s) that is expected of drawn rows ``(labels, groups)``.
+    audit_ : AuditFindings or None
+        What models of drawn rows decided on people it learned from, and what those of real rows did; kept in the file.
+        None at strength 0, of students, and where too few labels are of one kind to tell.
     promise_ : dict
         What was found on people held out, if the trees come from `fairsynth.meet`; kept in the file.
 
@@ -112,6 +116,7 @@ class AuditedTrees(FairTrees):
     """
 
     fairness: Fairness
+    audit_: AuditFindings | None
     even_label: ClassVar[bool] = True
     rounds: ClassVar[int] = ROUNDS
     name: ClassVar[str] = "audited-trees"
@@ -177,6 +182,7 @@ class AuditedTrees(FairTrees):
             Shares its trees with this one.
         """
         made = copy(self)
+        made.audit_ = self.audit_ if strength == self.fairness.strength else None
         made.fairness = Fairness(self.fairness.criterion, strength)
         made.label_ = replace(self.label_, strength=strength)
         made._name()
@@ -246,7 +252,7 @@ class AuditedTrees(FairTrees):
                 progress(Step("distil without data", at + 1, len(lines.grown)))
         self.lines_, self.trees_, self.label_, self.groups_ = lines, trees, model.label_, model.groups_
         self.group_names_, self.rare_groups_ = model.group_names_, model.rare_groups_
-        self.fairness, self.reach = model.fairness, model.reach
+        self.fairness, self.reach, self.audit_ = model.fairness, model.reach, None
         self.schema_, self.n_rows_ = model.schema_, model.n_rows_
         self._name()
         return self
@@ -259,38 +265,56 @@ class AuditedTrees(FairTrees):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, str]]]:
         documents, tensors, from_data = super()._state()
-        promise = getattr(self, "promise_", None)
-        if promise is None:
-            return documents, tensors, from_data
-        told = "what models decided on people held out: means over models, and how many people"
-        return (
-            {**documents, "promise": promise},
-            tensors,
-            [*from_data, {"what": told, "where": "documents/promise.json"}],
-        )
+        for name, held, whom in (
+            ("audit", None if self.audit_ is None else self.audit_.to_dict(), "people it learned from"),
+            ("promise", getattr(self, "promise_", None), "people held out"),
+        ):
+            if held is not None:
+                documents = {**documents, name: held}
+                told = f"what models decided on {whom}: means over models, and how many people"
+                from_data = [*from_data, {"what": told, "where": f"documents/{name}.json"}]
+        return documents, tensors, from_data
 
     def _restore(self, content: Bundle) -> None:
         super()._restore(content)
+        found = content.document("audit") if "audit" in content.documents else None
+        self.audit_ = None if found is None else AuditFindings.from_dict(found)
         if "promise" in content.documents:
             self.promise_ = _checked(content.document("promise"))
+
+    def _settle(self, work: Learned, joint: np.ndarray, progress: Progress | None) -> None:
+        self.audit_ = None
+        super()._settle(work, joint, progress)
 
     def _made_fair(self, learned: Learned, progress: Progress | None) -> TreeLabel:
         """Return the label moved as the audit says; at other strengths than 1 a part of that."""
         lines, label = learned.lines, learned.label
         some = np.random.default_rng([self.seed, 19]).permutation(len(learned.groups))[:PROBE_ROWS]
         known = [line[some] for line in learned.of_rows]
-        evening = audited(
+        auditors = Auditors.of(learned.table, learned.groups, learned.label_of, label.favored, self.seed)
+        audit = audited(
             lambda evening, turn, n: self._tried(
                 learned, label.with_evening(evening, 1.0), turn, progress if turn < ROUNDS else None, n
             ),
             self._start(learned),
             label.margins(known, learned.groups[some], lines.before(lines.layout.target)),
             learned.groups[some],
-            Auditors.of(learned.table, learned.groups, learned.label_of, label.favored, self.seed),
+            auditors,
             self.fairness.criterion,
             n_rows=min(len(learned.table), PROBE_ROWS),
         )
-        return learned.label.with_evening(evening, self.fairness.strength)
+        criterion, strength = self.fairness.criterion, self.fairness.strength
+        label = learned.label.with_evening(audit.evening, strength)
+        if audit.decided:
+
+            def decided(some: TreeLabel) -> list[np.ndarray]:
+                found = auditors.decisions(self._tried(learned, some, ROUNDS, None))
+                return [] if found is None else [np.stack(found) > 0]
+
+            plain = decided(label.with_evening(audit.evening, 0.0))
+            made = audit.decided if strength == 1 else decided(label)
+            self.audit_ = findings(plain, made, auditors, criterion, strength)
+        return label
 
     def _start(self, learned: Learned) -> Evening:
         start = self._planned(learned)
