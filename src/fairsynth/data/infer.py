@@ -147,7 +147,15 @@ class _Inference:
             return self._column(original, kind="identifier", missing_marker=None)
         values, marker = mask_missing(original, self.markers)
         if values.null_count() == len(values):
-            raise DataError(f"column {self.name!r} holds no value at all, only missing; drop it.")
+            if self.has_role:
+                raise DataError(
+                    f"column {self.name!r} holds no value at all, only missing; choose another one."
+                )
+            self.notes.append(
+                f"Column {self.name!r} holds no value at all, only missing: it is never learned, and drawn rows have "
+                "none in it."
+            )
+            return self._column(original, kind="identifier", missing_marker=marker, empty=True)
         check_finite(values)
         if is_span(values.dtype):
             values = self._counted(values)
@@ -191,7 +199,8 @@ class _Inference:
         if self.unit is not None:
             merged["unit"] = self.unit
         if merged["kind"] == "identifier":
-            merged = {key: merged.get(key) for key in ("kind", "missing_marker", "description")}
+            kept = ("kind", "missing_marker", "description", "empty")
+            merged = {key: merged[key] for key in kept if key in merged}
         built = build_schema(
             columns=(
                 {

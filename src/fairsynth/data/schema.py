@@ -80,6 +80,8 @@ class Column(BaseModel):
         `decimals` places), or how people write them, such as ``"$#,##0.00"`` (`number_text`) or ``"HH:MM"`` (`spans`).
     description : str or None
         What the column means, in words.
+    empty : bool
+        Whether it never held anything, so that nothing can be learned of it; its kind is ``"identifier"``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +102,7 @@ class Column(BaseModel):
     tz: str | None = None
     format: str | None = None
     description: str | None = None
+    empty: bool = False
 
     @field_validator("minimum", "maximum")
     @classmethod
@@ -120,6 +123,10 @@ class Column(BaseModel):
             raise ValueError(
                 f"column {self.name!r}: only categorical columns have levels, and this one is {self.kind}; "
                 'set "kind": "categorical" or remove "levels"'
+            )
+        if self.empty and self.kind != "identifier":
+            raise ValueError(
+                f"column {self.name!r}: what is never learned may be empty, and this is {self.kind}"
             )
         if self.format is not None and self.tz is not None and not knows_zone(self.tz):
             raise ValueError(f"column {self.name!r}: {self.tz!r} is no time zone")
@@ -207,6 +214,8 @@ class Column(BaseModel):
             if self.edges:
                 text += ", cut at " + ", ".join(f"{edge:g}" for edge in self.edges)
             return text
+        if self.empty:
+            return "none at all"
         return "never learned" if self.kind == "identifier" else ""
 
 

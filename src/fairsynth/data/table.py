@@ -394,9 +394,11 @@ def fresh_identifiers(column: Column, n: int, *, start: int = 0) -> pl.Series:
     Returns
     -------
     pl.Series
-        Int64 where the identifier is a number, days from 1970-01-02 where it is a date, else text such as
-        ``"id-1"``.
+        Nothing, or what stands for it, where the column never held anything. Else Int64 where the identifier is a
+        number, days from 1970-01-02 where it is a date, else text such as ``"id-1"``.
     """
+    if column.empty:
+        return pl.Series(column.name, [column.missing_marker] * n, dtype=pl.String)
     numbers = pl.Series(column.name, np.arange(start + 1, start + n + 1))
     dtype = re.sub(r"indices=\w+", "", column.dtype.lower())
     if re.search(r"\b(u?int\d*|float\d*|double|halffloat|decimal\d*)\b", dtype):

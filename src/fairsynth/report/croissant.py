@@ -207,7 +207,7 @@ def _field(column: Column, schema: Schema) -> dict[str, Any]:
     if column.name == schema.domain:
         roles.append("domain")
     if column.name in schema.identifiers:
-        roles.append("identifier, drawn fresh")
+        roles.append("holds nothing" if column.empty else "identifier, drawn fresh")
     described = f"{column.kind} column" + (f" ({'; '.join(roles)})" if roles else "")
     return {
         "@type": "cr:Field",
