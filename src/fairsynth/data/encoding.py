@@ -37,7 +37,8 @@ from fairsynth.data.determined import Told, check_told, find_told
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
 from fairsynth.data.moments import DATETIME
-from fairsynth.data.number_states import NumberStates, learn_numbers
+from fairsynth.data.number_learning import learn_numbers
+from fairsynth.data.number_states import NumberStates
 from fairsynth.data.ordered import find_ordered, in_order, pairs_of
 from fairsynth.data.roundness import MIN_SHARED
 from fairsynth.data.schema import Schema, grid_step

@@ -14,20 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fairsynth.data.dated import Dated
 from fairsynth.data.derived import Derived
 from fairsynth.data.frames import batch_column
-from fairsynth.data.leaning import NEAREST, leaned, learn_means, rates_of
+from fairsynth.data.leaning import NEAREST, leaned, rates_of
 from fairsynth.data.level_states import masked, with_missing
-from fairsynth.data.roundness import EXACT, MIN_SHARED, Roundness, RoundNumbers, learn_roundness
+from fairsynth.data.roundness import EXACT, Roundness, RoundNumbers
 from fairsynth.data.schema import Column, grid_step
 from fairsynth.data.shared_values import beyond_chance
 from fairsynth.errors import DataError
 
-#: Columns with at most this many distinct numbers keep every shared one as a state.
-FEW_NUMBERS = 128
-#: Above that, a number is a state of its own from this share of the rows on (and from 20 rows on), or if `MIN_SHARED`
-#: share it and chance does not explain that.
-ATOM_SHARE = 0.005
-#: Rows that an interval should hold at least.
-ROWS_PER_INTERVAL = 20
 #: Grid points of a number whose states are looked up, where that many rows come at a time.
 GRID_POINTS = 20_000
 
@@ -248,18 +241,44 @@ class NumberStates(BaseModel):
         """
         if not self.step:  # chance does not repeat what lies on no grid
             return np.ones(len(values), dtype=bool)
+        own, room = self._alike(values)
+        rows = np.bincount(self._alike(rest)[0], minlength=room.size).reshape(room.shape)
+        return beyond_chance(counts, own, rows, room, len(np.unique(rest)))
+
+    def pairs_by_chance(self, rest: np.ndarray) -> float:
+        """Return how many pairs of rows would share a value by chance, given all values of the intervals ``(n,)``.
+
+        Chance puts a row on any value of its interval that is as round.
+        """
+        place, room = self._alike(rest)
+        rows = np.bincount(place, minlength=room.size)
+        return float((rows * (rows - 1) / 2 / np.maximum(room.reshape(-1), 1)).sum())
+
+    def _alike(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Say which values chance cannot tell from each other.
+
+        Parameters
+        ----------
+        grid : np.ndarray
+            Values in steps, none an atom, float64 ``(n,)``.
+
+        Returns
+        -------
+        place : np.ndarray
+            Interval of each times the number of kinds of roundness, plus its own, int64 ``(n,)``.
+        room : np.ndarray
+            How many values there could be, ``(intervals, kinds)``.
+        """
         first, numbers = len(self.atoms), self._round_numbers
-        every, own = (self._states_of_grid(grid).astype(np.int64) - first for grid in (rest, values))
+        place = self._states_of_grid(grid).astype(np.int64) - first
         room = (self._span - self._atoms_inside[0])[first : first + self.n_intervals]
         if numbers is not None:
-            every, own, room = numbers.kinds(rest, every), numbers.kinds(values, own), numbers.count
-        room = room.reshape(self.n_intervals, -1)
-        rows = np.bincount(every, minlength=room.size).reshape(room.shape)
-        return beyond_chance(counts, own, rows, room, len(np.unique(rest)))
+            place, room = numbers.kinds(grid, place), numbers.count
+        return place, room.reshape(self.n_intervals, -1)
 
     def encode(self, values: pl.Series) -> np.ndarray:
         """Return the state of every value, int32 ``(n,)``."""
-        numbers = _as_numbers(values)
+        numbers = as_numbers(values)
         gone = values.is_null().to_numpy()
         if gone.any() and not self.missing:
             raise DataError(
@@ -399,59 +418,6 @@ class NumberStates(BaseModel):
         return bands
 
 
-def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:
-    """Learn the states of a column from its values ``(n,)``, with so many intervals at most."""
-    step = grid_step(column)
-    missing = column.has_missing or values.null_count() > 0
-    low, high = column.bounds
-    # What lies beyond the remembered range counts as its end: a single person's extreme is not kept.
-    numbers = np.clip(_as_numbers(values.drop_nulls()), low, high)
-    grid = np.round(numbers / step) if step else numbers
-    distinct, counts = np.unique(grid, return_counts=True)
-    few = len(distinct) <= FEW_NUMBERS
-    shared = counts >= (MIN_SHARED if few else max(20.0, ATOM_SHARE * len(grid)))
-    found = _given_atoms(grid, distinct[shared], column, missing, max_intervals)
-    more = np.flatnonzero(~shared & (counts >= MIN_SHARED))
-    if not found.n_intervals or not len(more):
-        return found
-    rest = grid[~np.isin(grid, distinct[shared])]
-    beyond = more[found.beyond_chance(rest, distinct[more], counts[more])]
-    if not len(beyond):
-        return found
-    shared[beyond[np.argsort(-counts[beyond], kind="stable")[:max_intervals]]] = True
-    return _given_atoms(grid, distinct[shared], column, missing, max_intervals)
-
-
-def _given_atoms(
-    grid: np.ndarray, atoms: np.ndarray, column: Column, missing: bool, max_intervals: int
-) -> NumberStates:
-    """Learn the intervals of all values that are no atoms, given all of them in steps ``(n,)``."""
-    step = grid_step(column)
-    low, high = column.bounds
-    first, last = (np.round(low / step), np.round(high / step)) if step else (low, high)
-    rest = grid[~np.isin(grid, atoms)]
-    if first == last:
-        return NumberStates(name=column.name, step=step, atoms=(float(first),), edges=(), missing=missing)
-    if not len(rest) and len(atoms):
-        return NumberStates(name=column.name, step=step, atoms=tuple(atoms.tolist()), missing=missing)
-    edges = _smoothed_quantiles(rest, int(np.clip(len(rest) // ROWS_PER_INTERVAL, 1, max_intervals)))
-    if step:
-        edges = np.floor(edges) + 0.5
-        ends = (first - 0.5, last + 0.5)
-        cuts = in_steps_from(column.edges or (), step) - 0.5
-    else:
-        ends, cuts = (first, last), np.asarray(column.edges or ())
-    inner = np.concatenate([edges[1:-1], cuts])
-    inner = inner[(inner > ends[0]) & (inner < ends[1])]
-    # Groups may be asked for inside the interval of an atom-only column; the cuts make that possible.
-    edges = np.unique(np.concatenate([[ends[0]], inner, [ends[1]]]))
-    found = NumberStates(
-        name=column.name, step=step, atoms=tuple(atoms.tolist()), edges=tuple(edges.tolist()), missing=missing,
-        roundness=learn_roundness(column, rest, edges, atoms) if step else None,
-    )  # fmt: skip
-    return found.model_copy(update={"means": learn_means(*found.places_inside(rest), found.n_intervals)})
-
-
 def in_steps_from(edges: Sequence[float], step: float) -> np.ndarray:
     """Return the first grid point at or above each edge, in steps; without a grid, the edges."""
     cuts = np.asarray(edges, dtype=np.float64)
@@ -463,18 +429,11 @@ def in_steps_from(edges: Sequence[float], step: float) -> np.ndarray:
     return first + (values < cuts)
 
 
-def _smoothed_quantiles(values: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count + 1`` quantiles, each the mean over `MIN_SHARED` neighbouring order statistics."""
-    ordered = np.sort(values)
-    at = np.linspace(0, len(ordered) - 1, count + 1).round().astype(int)
-    window = np.arange(MIN_SHARED) - MIN_SHARED // 2
-    return np.unique(ordered[np.clip(at[:, None] + window, 0, len(ordered) - 1)].mean(axis=1))
-
-
 def _whole(bound: object) -> int:
     return int(bound)  # type: ignore[call-overload]
 
 
-def _as_numbers(values: pl.Series) -> np.ndarray:
+def as_numbers(values: pl.Series) -> np.ndarray:
+    """Return canonical numbers or moments as float64 ``(n,)``; missing ones as NaN."""
     physical = values.to_physical() if values.dtype.is_temporal() else values
     return physical.cast(pl.Float64).fill_null(np.nan).to_numpy()
