@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
+
+# What is slow is a matter of who else uses the machine, and no test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 #: Files whose tests look at the same fitted models or evaluations; each line runs in one process.
 TOGETHER = (
