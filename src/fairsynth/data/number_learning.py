@@ -21,9 +21,10 @@ ROWS_PER_INTERVAL = 20
 #: scores of some seventy tables .9 to 3.7 times, of codes 4 to 1,800), if there are so many, ...
 CODES = 4.0
 FEW_PAIRS = 10
-#: ... if rare ones are that share of the rows, at least and at most, and if half of them lie that far from any other.
+#: ... if rare ones are that share of the rows, at least and at most, and if half of them lie that many steps from any
+#: other: of numbers that lie closer many in between are codes, too.
 RARE = (0.005, 0.5)
-APART = 2
+APART = 4
 
 
 def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:
