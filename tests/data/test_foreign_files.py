@@ -328,6 +328,19 @@ def test_values_that_a_user_declared_missing_are_missing(tmp_path: Path) -> None
     assert frame["income"].null_count() == 6 and frame["income"].min() == 100
 
 
+@pytest.mark.parametrize("name", ["t.sav", "t.dta"])
+def test_what_columns_mean_is_kept(tmp_path: Path, name: str) -> None:
+    write = pyreadstat.write_sav if name == "t.sav" else pyreadstat.write_dta
+    write(
+        CODES[["sex", "share", "town"]],
+        str(tmp_path / name),
+        column_labels=["Sex of respondent", "Share, %", None],
+    )
+    schema = Table(tmp_path / name, kinds={"share": {"description": "said by the user"}}).schema
+    assert [column.description for column in schema] == ["Sex of respondent", "said by the user", None]
+    assert read_any(tmp_path / name).descriptions["share"] == "Share, %"
+
+
 def test_equal_labels_are_told_apart_by_their_values(tmp_path: Path) -> None:
     pyreadstat.write_sav(CODES[["grade"]], str(tmp_path / "t.sav"),
                          variable_value_labels={"grade": {1: "other", 2: "some", 3: "other"}})  # fmt: skip

@@ -213,7 +213,10 @@ def _read_statistics(path: Path) -> RawFrame:
                     ordered.append(column.name)
         columns.append(column)
     raw = from_native(pl.DataFrame(columns))
-    return replace(raw, ordered=frozenset(ordered), notes=tuple(note for note in notes if note))
+    said = {name: text for name, text in told.column_names_to_labels.items() if text and text != name}
+    return replace(
+        raw, ordered=frozenset(ordered), notes=tuple(note for note in notes if note), descriptions=said
+    )
 
 
 def _plain(column: pl.Series) -> pl.Series:
@@ -254,7 +257,8 @@ def _partly(column: pl.Series, texts: dict[Any, str]) -> str | None:
     named = ", ".join(f"{_key(value):g} is {text!r}" for value, text in come[:NAMED])
     return (
         f"Some values of column {column.name!r} have labels ({named}{', …' if len(come) > NAMED else ''}), and are "
-        "read as the numbers that they are; where they stand for no answer, make them missing first."
+        f"read as the numbers that they are. If {come[0][0]:g} stands for no answer, say "
+        f"missing=['{come[0][0]:g}']."
     )
 
 

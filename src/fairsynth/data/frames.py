@@ -43,6 +43,8 @@ class RawFrame:
         Whether all columns are text because a text file was read.
     notes : tuple of str
         What had to be assumed to read it.
+    descriptions : dict of str to str
+        What columns mean, where the file says so.
     """
 
     frame: pl.DataFrame
@@ -51,6 +53,7 @@ class RawFrame:
     ordered: frozenset[str] = field(default_factory=frozenset)
     untyped: bool = False
     notes: tuple[str, ...] = ()
+    descriptions: dict[str, str] = field(default_factory=dict)
 
 
 def from_native(data: Any) -> RawFrame:

@@ -194,7 +194,7 @@ class _Inference:
 
     def _column(self, values: pl.Series, **fields: Any) -> Column:
         told = {key: value for key, value in self.hint.items() if key != "kind"}
-        merged = {**fields, **told}
+        merged = {"description": self.raw.descriptions.get(self.name), **fields, **told}
         merged["format"] = self.format if self.format is not None else merged.get("format")
         if self.unit is not None:
             merged["unit"] = self.unit

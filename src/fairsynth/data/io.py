@@ -76,7 +76,7 @@ def read_any(source: str | os.PathLike[str]) -> RawFrame:
     raw = _read(source)
     # No part of the schema, which goes into models that are handed on: they name files and sheets.
     for note in raw.notes:
-        warnings.warn(note, FairsynthWarning, stacklevel=3)
+        warnings.warn(note, FairsynthWarning, stacklevel=4)
     return raw
 
 
