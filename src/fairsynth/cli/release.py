@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fairsynth.generators.base import Mix
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".xlsx")
 
 
 @command("sample")
@@ -39,7 +39,7 @@ def sample(
             "-o",
             "--output",
             metavar="OUT",
-            help="A .parquet, .csv or .csv.gz file; or DIR/ for Parquet files in it.",
+            help="A .parquet, .csv, .csv.gz or .xlsx file; or DIR/ for Parquet files in it.",
         ),
     ],
     seed: SeedOption = 0,

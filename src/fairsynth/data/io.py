@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 
-from fairsynth.data import foreign_files, text_files
+from fairsynth.data import foreign_files, text_files, workbook_writer
 from fairsynth.data.frames import (
     RawFrame,
     file_schema,
@@ -26,11 +26,11 @@ from fairsynth.data.frames import (
     series_of_arrow,
 )
 from fairsynth.data.schema import Column, Schema
-from fairsynth.data.spans import text_of_durations
+from fairsynth.data.spans import time_text
 from fairsynth.errors import DataError, FairsynthWarning, MissingDependencyError, SettingsError
 
 READABLE = (*text_files.ENDINGS, ".parquet", ".arrow", ".feather", *foreign_files.ENDINGS)
-WRITABLE = (".parquet", ".csv", ".csv.gz")
+WRITABLE = (".parquet", ".csv", ".csv.gz", workbook_writer.ENDING)
 _DUCKDB = "duckdb:///"
 #: Rows that one row group of a Parquet file holds at least, so that small batches do not make slow files.
 ROW_GROUP = 131_072
@@ -188,9 +188,11 @@ class TableWriter:
     Parameters
     ----------
     path : str or path
-        .parquet, .csv or .csv.gz.
+        .parquet, .csv, .csv.gz or .xlsx.
     schema : Schema
         Of the rows.
+    expected : int, optional
+        How many rows will come, so that what has no room for them is refused at once.
 
     Attributes
     ----------
@@ -200,30 +202,34 @@ class TableWriter:
     Raises
     ------
     SettingsError
-        If the ending is another one.
+        If the ending is another one, or a workbook has no room for so many rows.
     DataError
         If the folder does not exist.
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: Schema) -> None:
+    def __init__(self, path: str | os.PathLike[str], schema: Schema, *, expected: int = 0) -> None:
         self.path, self.schema, self.rows = Path(path), schema, 0
         name = self.path.name.lower()
         if not name.endswith(WRITABLE):
             raise SettingsError(
                 f"{self.path} has no ending that can be written; choose one of {', '.join(WRITABLE)}."
             )
+        if name.endswith(workbook_writer.ENDING):
+            workbook_writer.check_rows(expected)
         if not self.path.parent.is_dir():
             raise DataError(f"the folder {self.path.parent} does not exist; make it first.")
         if self.path.is_dir():
             raise DataError(f"{self.path} is a folder; name a file.")
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-        self._sink: _ParquetSink | _CsvSink | None = None
+        self._sink: _ParquetSink | _CsvSink | workbook_writer.WorkbookSink | None = None
 
     def __enter__(self) -> Self:
         """Open the hidden file."""
         try:
             if self.path.name.lower().endswith(".parquet"):
                 self._sink = _ParquetSink(self._temporary, self.schema)
+            elif self.path.name.lower().endswith(workbook_writer.ENDING):
+                self._sink = workbook_writer.WorkbookSink(self._temporary, self.schema)
             else:
                 compressed = self.path.name.lower().endswith(".gz")
                 self._sink = _CsvSink(self._temporary, self.schema, compressed=compressed)
@@ -316,19 +322,6 @@ def _has_few_values(column: Column) -> bool:
     return column.kind == "integer" and column.bounds[1] - column.bounds[0] < FEW_VALUES
 
 
-def _time_text(values: pl.Series, column: Column) -> pl.Series:
-    """Write durations, times of day and moments without a zone, to their unit and no finer; others stay."""
-    dtype = values.dtype
-    if isinstance(dtype, pl.Duration):  # which Polars writes into no text file
-        return text_of_durations(values, column)
-    if column.unit is None or dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone):
-        return values
-    fine = {"millisecond": "%.3f", "microsecond": "%.6f"}.get(column.unit, "")
-    if dtype == pl.Time:
-        return values.dt.to_string(f"%H:%M:%S{fine}")
-    return values.dt.to_string("%Y-%m-%d" if column.unit == "day" else f"%Y-%m-%dT%H:%M:%S{fine}")
-
-
 class _CsvSink:
     """CSV through Polars; missing is an empty field."""
 
@@ -346,7 +339,7 @@ class _CsvSink:
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
         of_time = [values for values in frame.get_columns() if values.dtype.is_temporal()]
-        frame = frame.with_columns(_time_text(values, self._schema[values.name]) for values in of_time)
+        frame = frame.with_columns(time_text(values, self._schema[values.name]) for values in of_time)
         frame.write_csv(self._stream, include_header=False)
 
     def close(self, *, complete: bool) -> None:

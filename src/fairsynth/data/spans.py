@@ -161,6 +161,19 @@ def text_of_durations(values: pl.Series, column: Column) -> pl.Series:
     return way.write(microseconds(values) // MICROSECONDS[way.unit]).alias(values.name)
 
 
+def time_text(values: pl.Series, column: Column) -> pl.Series:
+    """Write durations, times of day and moments without a zone, to their unit and no finer; others stay."""
+    dtype = values.dtype
+    if isinstance(dtype, pl.Duration):  # which Polars writes into no text file
+        return text_of_durations(values, column)
+    if column.unit is None or dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone):
+        return values
+    fine = {"millisecond": "%.3f", "microsecond": "%.6f"}.get(column.unit, "")
+    if dtype == pl.Time:
+        return values.dt.to_string(f"%H:%M:%S{fine}")
+    return values.dt.to_string("%Y-%m-%d" if column.unit == "day" else f"%Y-%m-%dT%H:%M:%S{fine}")
+
+
 def durations_of_text(texts: pl.Series) -> pl.Series:
     """Return texts as durations ``(n,)``, if all are written alike; else as they are."""
     found = written_spans(texts.str.strip_chars())

@@ -369,7 +369,7 @@ class Generator(BaseEstimator, ABC):
         Parameters
         ----------
         path : path
-            .parquet, .csv or .csv.gz.
+            .parquet, .csv, .csv.gz or .xlsx.
         n, seed, where, sensitive, target_mix
             As of `sample`.
         progress : callable, optional
@@ -379,7 +379,7 @@ class Generator(BaseEstimator, ABC):
 
         self._fitted()
         batches = self.iter_batches(n, seed=seed, where=where, sensitive=sensitive, target_mix=target_mix)
-        writer = TableWriter(path, self.schema_)
+        writer = TableWriter(path, self.schema_, expected=n if isinstance(n, int) else 0)
         try:
             with writer, closing(batches):
                 for batch in batches:
