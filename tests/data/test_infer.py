@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth.data import Table
+from fairsynth.data.frames import from_native
+from fairsynth.data.infer import infer_schema
 from fairsynth.data.measure import private_range
 from fairsynth.errors import DataError, FairsynthError, SchemaError
 
@@ -270,7 +272,6 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
     ("target said identifier", rows(), {"target": "paid", "identifiers": ["paid"]}, ["'paid'", "identifier"]),
     ("boolean identifier", rows(x=[True, False] * 30), {"identifiers": "x"}, ["'x'", "boolean", "drop"]),
     ("edges needed", rows(), {"sensitive": "age"}, ["'age'", "sensitive={'age': ["]),
-    ("missing target", rows(x=["a", None, "b"] * 20), {"target": "x"}, ["target 'x'", "20 row", "row 1"]),
     ("levels too few", rows(), {"kinds": {"sex": {"levels": ["F"]}}}, ["'sex'", "'M'", "row 1"]),
     ("no boolean", rows(), {"kinds": {"sex": "boolean"}}, ["'sex'", "boolean"]),
     ("no number", rows(), {"kinds": {"sex": "integer"}}, ["'sex'", "'F'", "row 0", "missing=['F']"]),
@@ -295,6 +296,11 @@ def test_bad_input_is_named_with_a_remedy(frame: Any, options: dict[str, Any], w
     for word in words:
         assert word in str(caught.value)
     assert frame.equals(before)
+
+
+def test_a_schema_is_that_of_rows_with_labels() -> None:
+    with pytest.raises(DataError, match=r"target 'x' is missing in 20 row.*the first is row 1"):
+        infer_schema(from_native(rows(x=["a", None, "b"] * 20)), target="x")
 
 
 def test_a_number_said_to_be_missing_is_missing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from fairsynth.data import Table, conform, fresh_identifiers
 from fairsynth.data.canonical import from_single
-from fairsynth.errors import DataError, SchemaError, SettingsError
+from fairsynth.data.schema import Schema
+from fairsynth.errors import DataError, FairsynthWarning, SchemaError, SettingsError
 from fairsynth.fairness import Fairness
 from fairsynth.generators.audited_trees import AuditedTrees
 
@@ -252,7 +254,7 @@ def test_align_reads_the_markers_of_the_schema() -> None:
             DataError,
             ["'paid'", "'soon'", "row 2", "maybe, no, yes"],
         ),
-        (rows(paid=["no", None, "yes"] * (N // 3)), DataError, ["'paid'", "missing", "row 1"]),
+        (rows(paid=pl.Series([None] * N, dtype=pl.String)), DataError, ["'paid'", "missing", "row 0"]),
     ],
 )
 def test_align_refuses_what_it_cannot_read(frame: Any, error: type[Exception], words: list[str]) -> None:
@@ -329,3 +331,41 @@ def test_drawn_rows_lie_among_the_real_ones_of_32_bits() -> None:
     assert len(set(drawn.frame["grade"]) & set(table.frame["grade"])) > 15
     assert drawn.native()["grade"].dtype == pl.Float32
     assert table.align(drawn.native()).frame["grade"].equals(drawn.frame["grade"])
+
+
+# Rows whose outcome is not known
+
+
+@pytest.mark.parametrize("kind", ["polars", "pandas", "arrow", "csv", "marker"])
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path, kind: str) -> None:
+    whole = pl.DataFrame({
+        "sex": ["f", "m"] * 30, "skill": np.arange(60) / 8, "paid": ["yes", "no", None, "no", "yes", "yes"] * 10,
+    })  # fmt: skip
+    kept = whole.filter(pl.col("paid").is_not_null())
+    roles: dict[str, Any] = {"target": "paid", "favorable": "yes", "sensitive": "sex"}
+    given: Any = {"polars": whole, "pandas": whole.to_pandas(), "arrow": whole.to_arrow()}.get(kind)
+    if kind == "csv":
+        given = tmp_path / "t.csv"
+        whole.write_csv(given)
+    if kind == "marker":
+        given, roles["missing"] = whole.with_columns(pl.col("paid").fill_null("?")), "?"
+    with pytest.warns(
+        FairsynthWarning, match=r"'paid' is missing in 10 of 60 rows, the first is row 2 .*left out"
+    ):
+        table = Table(given, **roles)
+    assert len(table) == 50 and not table.schema["paid"].has_missing
+    assert table.frame["skill"].to_list() == kept["skill"].to_list()
+    assert len(table.native()) == 50
+    for known in (table.schema, Schema.from_json(table.schema.to_json())):
+        with pytest.warns(FairsynthWarning, match="10 of 60 rows"):
+            again = Table(given, schema=known)
+        assert again.frame.equals(table.frame)
+    with pytest.warns(FairsynthWarning, match="10 of 60 rows"):
+        later = table.align(given)
+    assert later.frame.equals(table.frame)
+
+
+def test_what_is_left_without_labels_has_to_be_enough() -> None:
+    few = rows().with_columns(paid=pl.Series(["yes", "no"] * 9 + [None] * (N - 18)))
+    with pytest.raises(DataError, match="18 rows"), pytest.warns(FairsynthWarning, match="left out"):
+        Table(few, target="paid")

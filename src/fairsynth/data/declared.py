@@ -66,7 +66,7 @@ def gather(
     if base is not None:
         hints = _hints_of(base, names)
     if not isinstance(sensitive, Mapping):
-        sensitive = _texts(sensitive)
+        sensitive = as_texts(sensitive)
     edges = sensitive if isinstance(sensitive, Mapping) else {}
     base = base or Schema()
     said = Declared(
@@ -74,8 +74,8 @@ def gather(
         favorable=_favorable_texts(favorable) if favorable is not None else base.favorable,
         sensitive=tuple(sensitive) or base.sensitive,
         domain=domain if domain is not None else base.domain,
-        identifiers=_texts(identifiers) or base.identifiers,
-        missing=_texts(missing) or base.missing,
+        identifiers=as_texts(identifiers) or base.identifiers,
+        missing=as_texts(missing) or base.missing,
         hints=hints,
     )
     roles = [("target", said.target), ("domain", said.domain or "")]
@@ -133,7 +133,7 @@ def _hints_of(base: Schema, names: list[str]) -> dict[str, dict[str, Any]]:
     return {column.name: column.model_dump(exclude_defaults=True, include=set(_FIELDS)) for column in base}
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def as_texts(value: Any) -> tuple[str, ...]:
     """Return what was said as texts, one thing as one of them: ``missing=-9`` is what everybody tries."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         return (str(value),)

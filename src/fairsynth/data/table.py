@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from fairsynth.data.canonical import canonical_dtype, level_text, to_canonical
+from fairsynth.data.canonical import canonical_dtype, level_text, mask_missing, to_canonical
+from fairsynth.data.declared import as_texts
 from fairsynth.data.frames import RawFrame, from_native, to_native
 from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import infer_schema
@@ -19,7 +21,7 @@ from fairsynth.data.io import read_any
 from fairsynth.data.moments import DATETIME
 from fairsynth.data.persons import many_of_several
 from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
-from fairsynth.errors import DataError, SchemaError, SettingsError
+from fairsynth.errors import DataError, FairsynthWarning, SchemaError, SettingsError
 
 MIN_ROWS = 20
 JOINT = " × "
@@ -69,7 +71,7 @@ class Table:
         What is known already; it wins over what the rows suggest, and the rows complete it. Roles
         given beside it win over its own.
     target : str, optional
-        Column that a later model predicts.
+        Column that a later model predicts. Rows in which it is missing are left out, with a warning.
     favorable : value or sequence of values, optional
         Values of the target that are good for the person; ``1``, ``"1"`` and ``1.0`` are the same.
     sensitive : str, sequence of str, or mapping
@@ -97,8 +99,8 @@ class Table:
     Raises
     ------
     DataError
-        If the rows cannot be used: no or fewer than 20 rows, a column without any value, infinite numbers, a
-        target or sensitive column of one level.
+        If the rows cannot be used: no or fewer than 20 rows, infinite numbers, a target or sensitive column of one
+        level, or without any value.
     SchemaError
         If what is said of the columns does not fit the rows.
     """
@@ -120,7 +122,8 @@ class Table:
         missing: str | Sequence[str] = (),
         kinds: Mapping[str, str | Mapping[str, Any]] | None = None,
     ) -> None:
-        raw = _read(data)
+        known = (None, ()) if schema is None else (schema.target, schema.missing)
+        raw = _of_known_outcome(_read(data), target or known[0], as_texts(missing) or known[1])
         if len(raw.frame) < MIN_ROWS:
             held = f"{len(raw.frame)} rows" if len(raw.frame) else "no rows"
             raise DataError(f"the table has {held}; at least {MIN_ROWS} are needed to learn from.")
@@ -191,7 +194,8 @@ class Table:
     def align(self, data: Any, *, count_out_of_range: bool = False) -> Table:
         """Read another file or frame with this schema: test rows, or synthetic ones of any origin.
 
-        Levels that the schema does not know become missing, and fractions in an integer column are rounded;
+        Rows in which the target is missing are left out, with a warning. Levels that the schema does not know become
+        missing, and fractions in an integer column are rounded;
         both are counted in `repairs`. Numbers outside the remembered range are kept.
 
         Parameters
@@ -211,12 +215,13 @@ class Table:
         SchemaError
             Naming missing and extra columns. Missing identifiers are not needed, they are drawn fresh.
         DataError
-            If a column holds what cannot be read as its kind, or the target is missing or unknown in a row.
+            If a column holds what cannot be read as its kind, the target is missing in all rows, or it is one that the
+            schema does not know.
         """
         schema = self.schema
         if isinstance(data, Table) and data.schema == schema:
             return Table._of(data.frame, schema, list(data.repairs))
-        raw = _read(data)
+        raw = _of_known_outcome(_read(data), schema.target, schema.missing)
         _refuse_other_columns(raw.frame.columns, schema, "the table to align")
         if not len(raw.frame):
             raise DataError("the table to align has no rows.")
@@ -414,6 +419,23 @@ def _read(data: Any) -> RawFrame:
     if isinstance(data, str | PathLike):
         return read_any(data)
     return from_native(data.native() if isinstance(data, Table) else data)
+
+
+def _of_known_outcome(raw: RawFrame, target: str | None, marks: Sequence[str]) -> RawFrame:
+    """Leave out rows without a label: nothing can be learned from them of what is fair, nor judged on them."""
+    if target is None or target not in raw.frame.columns:
+        return raw
+    marks = (*marks, "") if raw.untyped else marks
+    gone = mask_missing(raw.frame[target], marks)[0].is_null()
+    if not gone.any() or gone.all():
+        return raw
+    warnings.warn(
+        f"Target {target!r} is missing in {int(gone.sum()):,} of {len(gone):,} rows, the first is row "
+        f"{int(gone.arg_true()[0])} (rows count from 0): they are left out.",
+        FairsynthWarning,
+        stacklevel=3,
+    )
+    return replace(raw, frame=raw.frame.filter(~gone))
 
 
 def _canonical(raw: RawFrame, schema: Schema, *, strict: bool) -> tuple[pl.DataFrame, list[str]]:
