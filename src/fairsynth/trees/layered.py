@@ -31,6 +31,8 @@ WAVES = 8
 FARTHEST = 1e-4
 #: Numbers held at a time while cuts are searched.
 CELLS_AT_A_TIME = 4_000_000
+#: Rows times parents of which the cuts are looked for in one go.
+ROWS_AT_A_TIME = 100_000
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,9 @@ def grow(
         found: list[tuple[float, int]] = []
         cuts: dict[int, _Cuts] = {}
         best_of_node = np.zeros(n_nodes)
-        for parent in asked:
-            made = _best_cuts(
-                node[rows], lines[parent][rows], classes[rows], growing, bins[parent], response, min_leaf,
-                chance,
-            )  # fmt: skip
+        at, of_rows = node[rows], classes[rows]
+        made_of = _cuts_of_all(asked, at, lines, rows, of_rows, growing, bins, response, min_leaf, chance)
+        for parent, made in made_of:
             total = float(made.gain.sum())
             np.maximum(best_of_node, made.gain, out=best_of_node)
             if total > 0:
@@ -178,9 +178,9 @@ def grow(
             open_nodes = growing[source] & (cuts[parent].gain[source] > 0)
             rows = np.flatnonzero(open_nodes[after])
             more = _best_cuts(
-                after[rows], lines[parent][rows], classes[rows], open_nodes, bins[parent], response, min_leaf,
+                after[rows], [lines[parent][rows]], classes[rows], open_nodes, bins[parent], response, min_leaf,
                 chance,
-            )  # fmt: skip
+            )[0]  # fmt: skip
             if not more.gain.any():
                 break
             # A second cut is looked up with the first: bins go from the old node straight to the last.
@@ -195,7 +195,9 @@ def grow(
     chance = freedom + last_evidence * float(np.sqrt(2 * freedom))
     for parent in (own for own in last if bins[own].size > 1 and own != first):
         everywhere = np.ones(n_nodes, dtype=bool)
-        made = _best_cuts(node, lines[parent], classes, everywhere, bins[parent], response, min_leaf, chance)
+        made = _best_cuts(
+            node, [lines[parent]], classes, everywhere, bins[parent], response, min_leaf, chance
+        )[0]
         table, n_after, _ = _cut(n_nodes, bins[parent].size, made, max_leaves)
         if n_after > n_nodes:
             layers.append(Layer(parent, np.ascontiguousarray(table)))
@@ -243,39 +245,76 @@ def response_of(counts: np.ndarray, ordered: bool) -> tuple[np.ndarray, float]:
     return np.asarray(vectors @ (axes[:, keep] / np.sqrt(values[keep] + RARE))), freedom
 
 
+def _cuts_of_all(
+    asked: Sequence[int],
+    node: np.ndarray,
+    lines: Sequence[np.ndarray],
+    rows: np.ndarray | slice,
+    classes: np.ndarray,
+    growing: np.ndarray,
+    bins: Sequence[Bins],
+    response: np.ndarray,
+    min_leaf: int,
+    chance: float,
+) -> list[tuple[int, _Cuts]]:
+    """Find the best cut of every growing node by each parent; those with as many bins go together.
+
+    Where rows are few and parents many, to ask numpy for one of them takes longer than it takes numpy.
+    """
+    alike: dict[tuple[int, bool], list[int]] = {}
+    for parent in asked:
+        alike.setdefault((bins[parent].size, bins[parent].ordered), []).append(parent)
+    at_a_time = max(1, ROWS_AT_A_TIME // max(len(node), 1))
+    found: dict[int, _Cuts] = {}
+    for parents in alike.values():
+        for first in range(0, len(parents), at_a_time):
+            some = parents[first : first + at_a_time]
+            known = [lines[parent][rows] for parent in some]
+            made = _best_cuts(node, known, classes, growing, bins[some[0]], response, min_leaf, chance)
+            found |= dict(zip(some, made, strict=True))
+    return [(parent, found[parent]) for parent in asked]
+
+
 def _best_cuts(
     node: np.ndarray,
-    line: np.ndarray,
+    lines: Sequence[np.ndarray],
     classes: np.ndarray,
     growing: np.ndarray,
     bins: Bins,
     response: np.ndarray,
     min_leaf: int,
     chance: float,
-) -> _Cuts:
-    """Find the best cut of every growing node by one parent."""
-    n_classes, d = response.shape
-    gain, right = np.zeros(len(growing)), np.zeros((len(growing), bins.size), dtype=bool)
+) -> list[_Cuts]:
+    """Find the best cut of every growing node by each of some parents, which have as many bins."""
+    (n_classes, d), n_lines = response.shape, len(lines)
+    gain = np.zeros((n_lines, len(growing)))
+    right = np.zeros((n_lines, len(growing), bins.size), dtype=bool)
     chosen = np.flatnonzero(growing)
-    if not len(chosen) or d == 0 or not len(node):
-        return _Cuts(gain, right)
-    place = np.full(len(growing), -1, dtype=np.int64)
-    place[chosen] = np.arange(len(chosen))
-    at_a_time = max(1, CELLS_AT_A_TIME // (bins.size * n_classes))
-    flat = (place[node] * bins.size + line) * n_classes + classes
-    for start in range(0, len(chosen), at_a_time):
-        stop = min(start + at_a_time, len(chosen))
-        cells = (stop - start) * bins.size * n_classes
-        own = flat
-        if len(chosen) > at_a_time:
-            low = start * bins.size * n_classes
-            own = flat[(flat >= low) & (flat < low + cells)] - low
-        counts = np.bincount(own, minlength=cells).reshape(-1, n_classes).astype(np.float64)
-        sums = (counts @ response).reshape(stop - start, bins.size, d)
-        sizes = counts.sum(1).reshape(stop - start, bins.size)
-        part = slice(start, stop)
-        gain[chosen[part]], right[chosen[part]] = _scan(sums, sizes, bins.ordered, min_leaf, chance)
-    return _Cuts(gain, right)
+    if len(chosen) and d and len(node):
+        place = np.full(len(growing), -1, dtype=np.int64)
+        place[chosen] = np.arange(len(chosen))
+        # A node of one parent is a node like any other.
+        nodes, of_line = n_lines * len(chosen), len(chosen) * np.arange(n_lines)[:, None]
+        line = lines[0][None] if n_lines == 1 else np.stack(lines)
+        flat = (((place[node] + of_line) * bins.size + line) * n_classes + classes).ravel()
+        at_a_time = max(1, CELLS_AT_A_TIME // (bins.size * n_classes))
+        gains, rights = [], []
+        for start in range(0, nodes, at_a_time):
+            stop = min(start + at_a_time, nodes)
+            cells = (stop - start) * bins.size * n_classes
+            own = flat
+            if nodes > at_a_time:
+                low = start * bins.size * n_classes
+                own = flat[(flat >= low) & (flat < low + cells)] - low
+            counts = np.bincount(own, minlength=cells).reshape(-1, n_classes).astype(np.float64)
+            sums = (counts @ response).reshape(stop - start, bins.size, d)
+            sizes = counts.sum(1).reshape(stop - start, bins.size)
+            found = _scan(sums, sizes, bins.ordered, min_leaf, chance)
+            gains.append(found[0])
+            rights.append(found[1])
+        gain[:, chosen] = np.concatenate(gains).reshape(n_lines, -1)
+        right[:, chosen] = np.concatenate(rights).reshape(n_lines, len(chosen), -1)
+    return [_Cuts(*one) for one in zip(gain, right, strict=True)]
 
 
 def _scan(
