@@ -114,6 +114,21 @@ def test_only_lines_that_tell_most_are_added_up(monkeypatch: pytest.MonkeyPatch)
     assert found.asked == (1, 4, 6)
 
 
+@pytest.mark.parametrize("cells", [1, 20_000, 10**9])
+def test_lines_are_looked_at_together_as_they_are_one_by_one(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, bins, total = table(7)
+    aim = standard(total)
+    explained = [
+        sum(aim[line == k].sum() ** 2 / max((line == k).sum(), 1) for k in range(own.size)) - own.size
+        for line, own in zip(lines, bins, strict=True)
+    ]
+    monkeypatch.setattr(directions, "CELLS_AT_A_TIME", cells)
+    monkeypatch.setattr(directions, "ASKED", 3)
+    assert directions._telling(lines, bins, aim) == sorted(np.argsort(-np.array(explained))[:3].tolist())
+
+
 def test_a_tree_that_may_ask_a_sum_tells_more_with_fewer_leaves() -> None:
     lines, bins, total = table(10)
     classes = np.digitize(total, np.quantile(total, [0.2, 0.4, 0.6, 0.8]))

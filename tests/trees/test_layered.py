@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairsynth.trees import layered
 from fairsynth.trees.bins import Bins
 from fairsynth.trees.layered import Layer, LayeredTree, _scan, grow, response_of
 
@@ -187,3 +188,25 @@ def test_what_is_asked_last_needs_less_evidence() -> None:
     assert cut.n_leaves == 1
     few = grow(lines, bins, classes, own, min_leaf=400, evidence=4.0, last=(0,), last_evidence=1.5)
     assert few.n_leaves == 1
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.sampled_from([200, 900]))
+@settings(max_examples=15)
+def test_parents_are_looked_at_together_as_they_are_one_by_one(seed: int, rows: int) -> None:
+    """Whatever goes into one call of numpy: many parents, one, or a few nodes of one."""
+    rng = np.random.default_rng(seed)
+    bins = [Bins(np.arange(size), size, ordered=bool(rng.integers(2))) for size in rng.integers(2, 5, 12)]
+    lines = [rng.integers(0, own.size, rows) for own in bins]
+    classes = (lines[0] + 2 * (lines[1] > 0) + lines[2] * lines[3] + rng.integers(0, 2, rows)) % 5
+    trees = []
+    for rows_at_a_time, cells in ((10**6, 10**6), (1, 10**6), (3 * rows, 10**6), (10**6, 60)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layered, "ROWS_AT_A_TIME", rows_at_a_time)
+            patch.setattr(layered, "CELLS_AT_A_TIME", cells)
+            trees.append(
+                grow(lines, bins, classes, Bins(np.arange(5), 5, ordered=False), min_leaf=5, evidence=1.0)
+            )
+    for other in trees[1:]:
+        assert len(other.layers) == len(trees[0].layers) > 0
+        for one, two in zip(trees[0].layers, other.layers, strict=True):
+            assert one.parent == two.parent and np.array_equal(one.table, two.table)
