@@ -78,6 +78,18 @@ def test_what_does_not_name_people(change: dict[str, pl.Expr]) -> None:
     assert not names_people(other["patient"], [other["sex"]])
 
 
+def test_numbers_that_only_one_group_has_name_nobody() -> None:
+    """All who are in their first term have earned nothing, and nobody else has."""
+    rng = np.random.default_rng(0)
+    first = rng.random(900) < 0.15
+    hours = pl.Series("hours", np.where(first, 0, rng.integers(1, 120, 900)))
+    assert not names_people(hours, [pl.Series(first)])
+    # Nine people of another group are too few to tell, a dozen are not.
+    for others, found in ((9, False), (12, True)):
+        person = np.repeat(np.arange(200), 3)
+        assert names_people(pl.Series(person), [pl.Series(person < others)]) is found
+
+
 def test_every_sensitive_column_has_to_agree() -> None:
     frame = visits()
     ward = frame["ward"] % 3

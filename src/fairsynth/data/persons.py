@@ -21,6 +21,9 @@ MOST_GROUPS = 20
 SLIPS = 0.001
 #: Rows of which that would be so if values had nothing to do with people.
 BY_CHANCE = 20
+#: Values outside of the group of most: where nobody has earned anything in the first term, and everybody has later on,
+#: all sums but one are of later terms.
+OTHERS = 10
 
 
 def names_people(values: pl.Series, sensitive: Sequence[pl.Series]) -> bool:
@@ -36,7 +39,8 @@ def names_people(values: pl.Series, sensitive: Sequence[pl.Series]) -> bool:
     Returns
     -------
     bool
-        Whether all rows of a value are alike in each of the sensitive columns, and would not be by chance.
+        Whether all rows of a value are alike in each of the sensitive columns, and would not be by chance, and there
+        are people of more than one group.
     """
     groups = [own for own in sensitive if own.n_unique() <= MOST_GROUPS]
     if not groups or not many_of_several(values):
@@ -46,9 +50,10 @@ def names_people(values: pl.Series, sensitive: Sequence[pl.Series]) -> bool:
     frame = frame.filter(pl.col("value").is_not_null())
     apart = _odd(frame)
     by_chance = _odd(frame.with_columns(pl.col("value").shuffle(seed=0)))
+    others = (_outside(frame, name) for name in frame.columns[1:])
     return all(
-        one <= SLIPS * n and other >= BY_CHANCE
-        for one, other in zip(apart.values(), by_chance.values(), strict=True)
+        one <= SLIPS * n and other >= BY_CHANCE and outside >= OTHERS
+        for one, other, outside in zip(apart.values(), by_chance.values(), others, strict=True)
     )
 
 
@@ -65,3 +70,9 @@ def _odd(frame: pl.DataFrame) -> dict[str, int]:
         - int(frame.group_by("value", name).len().group_by("value").agg(pl.col("len").max())["len"].sum())
         for name in frame.columns[1:]
     }
+
+
+def _outside(frame: pl.DataFrame, name: str) -> int:
+    """Return how many values are of other groups than the one that most values are of."""
+    groups = frame.group_by("value").agg(pl.col(name).mode().sort().first())[name]
+    return len(groups) - int(groups.value_counts()["count"].max())  # type: ignore[arg-type]
