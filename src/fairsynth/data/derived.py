@@ -2,8 +2,9 @@
 
 A total that is not the sum of its parts tells a drawn row from a real one, and makes a colleague who adds up distrust
 all others. So columns that follow from others are found when a table is learned: those that are a weighted sum of
-some, or a product of powers of some (ratios, squares, indices), to the last digit of nearly all rows; a moment may
-follow from another one and the time between them. In drawn rows they are computed from what was drawn for the others.
+some, a product of powers of some (ratios, squares, indices), or the logarithm of one, to the last digit of nearly
+all rows; a moment may follow from another one and the time between them. In drawn rows they are computed from what was
+drawn for the others.
 Ours; the search takes up column after column as matching pursuit does (Pati, Rezaiifar and Krishnaprasad, 1993).
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -39,6 +41,9 @@ ROUND = (5, 10, 50, 100, 500, 1000, 5000)
 LOST = 0.05
 #: Units of time in microseconds, in which moments count, and what they are called.
 TIMES = {604_800e6: "weeks", 86_400e6: "days", 3_600e6: "hours", 60e6: "minutes", 1e6: "seconds"}
+#: What a natural logarithm is multiplied by to be one of another base, what that is called, and what is added before.
+LOGARITHMS = {1.0: "log", 1 / np.log(10.0): "log10", 1 / np.log(2.0): "log2"}
+ADDED = (0.0, 1.0)
 #: Powers are multiples of a half, up to this.
 LARGEST_POWER = 3.0
 
@@ -50,8 +55,8 @@ class Derived(BaseModel):
     ----------
     name : str
         The column.
-    form : {"sum", "product"}
-        ``constant + Σ weight · column``, or ``constant · Π column ** weight``.
+    form : {"sum", "product", "log"}
+        ``constant + Σ weight · column``, ``constant · Π column ** weight``, or ``weight · log(constant + column)``.
     of : tuple of str
         Columns that it follows from, none derived itself.
     weights : tuple of float
@@ -63,7 +68,7 @@ class Derived(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    form: Literal["sum", "product"]
+    form: Literal["sum", "product", "log"]
     of: tuple[str, ...] = Field(min_length=1)
     weights: tuple[float, ...]
     constant: float
@@ -71,6 +76,7 @@ class Derived(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Derived:
         ok = len(self.of) == len(self.weights) == len(set(self.of)) and self.name not in self.of
+        ok = ok and (self.form != "log" or (len(self.of) == 1 and self.weights[0] != 0))
         if not ok or not np.isfinite([*self.weights, self.constant]).all():
             raise ValueError(f"column {self.name!r}: what it follows from is not valid")
         return self
@@ -79,10 +85,12 @@ class Derived(BaseModel):
         """Return the column before it is rounded, float64 ``(n,)``, given columns it follows from, ``(n,)`` each."""
         start = np.full(len(sources[self.of[0]]), self.constant)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for name, weight in zip(self.of, self.weights, strict=True):
-                start = (
-                    start + weight * sources[name] if self.form == "sum" else start * sources[name] ** weight
-                )
+            if self.form == "log":
+                start = self.weights[0] * np.log(start + sources[self.of[0]])
+            else:
+                for name, weight in zip(self.of, self.weights, strict=True):
+                    known = sources[name]
+                    start = start + weight * known if self.form == "sum" else start * known**weight
         return start
 
     def solved(self, which: str, known: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -90,6 +98,8 @@ class Derived(BaseModel):
         start, weights = known[self.name], dict(zip(self.of, self.weights, strict=True))
         others = {name: weight for name, weight in weights.items() if name != which}
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if self.form == "log":
+                return np.asarray(np.exp(start / weights[which]) - self.constant)
             if self.form == "sum":
                 rest = sum((weight * known[name] for name, weight in others.items()), np.zeros(len(start)))
                 return np.asarray((start - self.constant - rest) / weights[which])
@@ -99,6 +109,11 @@ class Derived(BaseModel):
 
     def __str__(self) -> str:
         """Say it as a formula."""
+        if self.form == "log":
+            named = min(LOGARITHMS, key=lambda weight: abs(weight - abs(self.weights[0])))
+            weight = self.weights[0] / named
+            inside = self.of[0] if not self.constant else f"{self.of[0]} + {self.constant:g}"
+            return f"{'' if weight == 1 else f'{weight:g} · '}{LOGARITHMS[named]}({inside})"
         if self.form == "product":
             powers = [
                 name if w == 1 else f"{name}^{w:g}" for name, w in zip(self.of, self.weights, strict=True)
@@ -185,14 +200,14 @@ def find_derived(table: Table, steps: Mapping[str, float]) -> tuple[Derived, ...
     found: dict[str, Derived] = {}
     used: set[str] = set()
     # What is computed mostly is on no grid, and comes after what it is computed from.
-    for name in sorted(reversed(numbers), key=lambda name: steps[name] > 0):
-        if name in used:
-            continue
-        own = search.sum_of(name, found) or search.product_of(name, found)
-        if own is None or not search.comes_out(own):
-            continue
-        found[name] = own
-        used |= set(own.of)
+    in_turn = sorted(reversed(numbers), key=lambda name: steps[name] > 0)
+    # Logarithms come last: who takes them of a column has its square as well, from which it follows.
+    for look in (lambda *asked: search.sum_of(*asked) or search.product_of(*asked), search.log_of):
+        for name in in_turn:
+            own = None if name in used or name in found else look(name, found)
+            if own is not None and search.comes_out(own):
+                found[name] = own
+                used |= set(own.of)
     return tuple(found[name] for name in numbers if name in found)
 
 
@@ -285,6 +300,25 @@ class _Search:
             )
             if found is not None:
                 return found
+        return None
+
+    def log_of(self, name: str, besides: Mapping[str, Derived]) -> Derived | None:
+        """Return how a column is the logarithm of another one, if it is."""
+        asked = None if self.schema[name].kind == "datetime" else self._asked(name, besides, self._known)
+        if asked is None:
+            return None
+        aim, table, sources = asked
+        for place, weight, added in product(range(len(sources)), LOGARITHMS, ADDED):
+            inside = table[:, place] + added
+            if (inside > 0).mean() < FOLLOW:
+                continue
+            off = np.abs(weight * np.log(np.where(inside > 0, inside, np.nan)) - aim)
+            if np.nanmedian(off) <= 1.02 * self._slack(name):
+                own = Derived(
+                    name=name, form="log", of=(sources[place],), weights=(float(weight),), constant=added
+                )
+                if self.follows(own):
+                    return own
         return None
 
     def follows(self, own: Derived) -> bool:

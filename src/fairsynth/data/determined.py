@@ -58,14 +58,15 @@ def find_told(
     states : np.ndarray
         Of all rows, integers ``(n, columns)``.
     apart : collection of str
-        Columns that no other decides, besides the target, the domain and sensitive ones.
+        Columns that no other decides, and that decide none, besides the target, the domain and sensitive ones: what
+        they are is known once the others are drawn.
 
     Returns
     -------
     dict
         Column → what decides it: no column that is decided itself.
     """
-    kept = {schema.target, schema.domain, *schema.sensitive}
+    kept = {schema.target, schema.domain, *schema.sensitive, *apart}
     sharp = [_sharp(part) for part in parts]
     counts = [np.bincount(states[:, j], minlength=part.size) for j, part in enumerate(parts)]
     known = [(count >= MIN_SHARED) & own for count, own in zip(counts, sharp, strict=True)]
@@ -77,7 +78,7 @@ def find_told(
             continue
         for j in _likely(states, source, known[source]):
             part = parts[j]
-            if j == source or part.name in {*kept, *apart, *found} or known[j].sum() > known[source].sum():
+            if j == source or part.name in {*kept, *found} or known[j].sum() > known[source].sum():
                 continue
             if any(own.by == part.name for own in found.values()):
                 continue

@@ -339,7 +339,8 @@ class TableEncoder:
         own = self.derived[place]
         numbers = {name: as_floats(values) for name, values in sources.items()}
         gone = np.isnan(np.stack(list(numbers.values()))).any(0)
-        return self._column(own.name, own.values(numbers), gone if gone.any() else None)
+        values = self.states[place].as_seen(own.values(numbers))  # type: ignore[union-attr]
+        return self._column(own.name, values, gone if gone.any() else None)
 
     def _column(self, name: str, values: np.ndarray, gone: np.ndarray | None) -> pl.Series:
         """Return numbers as canonical values of a column."""
@@ -372,7 +373,7 @@ class TableEncoder:
         numbers = {name: self._middles[name].take(lines[self.index(name)]) for name in own.of}
         values = own.values(numbers)
         gone = np.isnan(np.stack(list(numbers.values()))).any(0)
-        states = part.states_of(on_grid(values, column, part.step))
+        states = part.states_of(on_grid(part.as_seen(values), column, part.step))
         if part.missing:
             states = np.where(gone, np.int32(part.size - 1), states)
         low, high = column.bounds

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsynth.data.dated import Dated
-from fairsynth.data.derived import Derived
+from fairsynth.data.derived import FLOAT_NOISE, Derived
 from fairsynth.data.frames import batch_column
 from fairsynth.data.leaning import NEAREST, leaned, rates_of
 from fairsynth.data.level_states import masked, with_missing
@@ -275,6 +275,20 @@ class NumberStates(BaseModel):
         if numbers is not None:
             place, room = numbers.kinds(grid, place), numbers.count
         return place, room.reshape(self.n_intervals, -1)
+
+    def as_seen(self, values: np.ndarray) -> np.ndarray:
+        """Return computed numbers ``(n,)`` as the column has them that many rows share.
+
+        Without a grid the last digits of a number are those of whoever computed it: of 32 bits, or cut off in a text.
+        """
+        if self.step or not self.atoms:
+            return values
+        atoms = np.asarray(self.atoms)
+        after = np.clip(np.searchsorted(atoms, values), 0, len(atoms) - 1)
+        before = np.maximum(after - 1, 0)
+        with np.errstate(invalid="ignore"):
+            nearest = np.where(values - atoms[before] < atoms[after] - values, atoms[before], atoms[after])
+            return np.where(np.abs(nearest - values) <= FLOAT_NOISE * np.abs(values), nearest, values)
 
     def encode(self, values: pl.Series) -> np.ndarray:
         """Return the state of every value, int32 ``(n,)``."""
