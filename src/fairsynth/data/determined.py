@@ -7,7 +7,7 @@ remembered of all values that at least `MIN_SHARED` rows have, and drawn rows ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,11 @@ class Told:
 
 
 def find_told(
-    schema: Schema, parts: Sequence[LevelStates | NumberStates], states: np.ndarray, apart: Collection[str]
+    schema: Schema,
+    parts: Sequence[LevelStates | NumberStates],
+    states: np.ndarray,
+    apart: Collection[str],
+    of: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Told]:
     """Find the columns that others decide.
 
@@ -58,15 +62,16 @@ def find_told(
     states : np.ndarray
         Of all rows, integers ``(n, columns)``.
     apart : collection of str
-        Columns that no other decides, and that decide none, besides the target, the domain and sensitive ones: what
-        they are is known once the others are drawn.
+        Columns that no other decides, besides the target, the domain and sensitive ones.
+    of : mapping, optional
+        Columns that others are computed from, by these; none of them is decided by what is computed from it.
 
     Returns
     -------
     dict
         Column → what decides it: no column that is decided itself.
     """
-    kept = {schema.target, schema.domain, *schema.sensitive, *apart}
+    kept, computed = {schema.target, schema.domain, *schema.sensitive}, of or {}
     sharp = [_sharp(part) for part in parts]
     counts = [np.bincount(states[:, j], minlength=part.size) for j, part in enumerate(parts)]
     known = [(count >= MIN_SHARED) & own for count, own in zip(counts, sharp, strict=True)]
@@ -78,9 +83,11 @@ def find_told(
             continue
         for j in _likely(states, source, known[source]):
             part = parts[j]
-            if j == source or part.name in {*kept, *found} or known[j].sum() > known[source].sum():
+            if j == source or part.name in {*kept, *apart, *found} or known[j].sum() > known[source].sum():
                 continue
             if any(own.by == part.name for own in found.values()):
+                continue
+            if part.name in computed.get(parts[source].name, ()):
                 continue
             told = _told(states[:, source], states[:, j], known[source], part.size)
             if told is not None:

@@ -172,7 +172,13 @@ class TableEncoder:
             lines = np.ascontiguousarray(encoder.encode(table.replace(some)).T)
             drawn = encoder.decode(lines, np.random.default_rng(0))
             dated = known_by_states(dated, some, drawn, schema)
-        decided = find_told(schema, states, encoder.encode(table), {*since, *follows, *dated})
+        decided = find_told(
+            schema,
+            states,
+            encoder.encode(table),
+            {*since, *follows, *dated},
+            {own.name: own.of for own in follows.values()},
+        )
         if not decided and not dated:
             return encoder
         return cls(
