@@ -465,7 +465,7 @@ def test_what_cannot_be_sampled_is_refused_and_leaves_nothing(
     teacher, out = models / "teacher.fairsynth", tmp_path / "x.csv"
     assert "'wage'" in told("sample", teacher, "-n", 9, "--where", "wage=1", "-o", out)
     assert "'x'" in told("sample", teacher, "-n", 9, "--where", "sex=x", "-o", out)
-    assert ".parquet" in told("sample", teacher, "-n", 9, "-o", tmp_path / "x.xlsx")
+    assert ".parquet" in told("sample", teacher, "-n", 9, "-o", tmp_path / "x.pdf")
     assert "train.csv" in told("sample", people / "train.csv", "-n", 9, "-o", out)
     run("sample", teacher, "-n", 0, "-o", out, status=2)
     assert files_in(tmp_path) == []
