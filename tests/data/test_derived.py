@@ -496,3 +496,23 @@ def test_states_that_follow_are_those_that_were_learned() -> None:
         sharp = states[:, encoder.index(own.of[0])] < len(encoder.states[encoder.index(own.of[0])].atoms)
         told, inside = encoder.derived_states(place, lines)
         assert inside.mean() > 0.95 and (told[sharp] == states[sharp, place]).mean() > 0.99
+
+
+def test_the_highest_value_is_not_lost_to_the_last_digit() -> None:
+    """A logarithm of 32 bits may be less than that of 64, which then lies beyond all that were seen."""
+    rng = np.random.default_rng(0)
+    income = rng.choice([2_500, 5_500, 8_500, 12_500, 17_500, 20_000, 25_000, 28_000, 30_000], 1200)
+    logged = np.log(income).astype(np.float32).astype(float)
+    assert logged.max() < np.log(30_000)
+    sex = rng.integers(0, 2, 1200)
+    frame = pl.DataFrame({
+        "sex": np.array(["f", "m"])[sex], "income": income, "lincome": logged, "noise": rng.normal(size=1200).round(2),
+        "paid": np.where(rng.normal(size=1200) + sex > 0.5, "yes", "no"),
+    })  # fmt: skip
+    table = fs.Table(frame, target="paid", favorable="yes", sensitive="sex")
+    model = fs.AuditedTrees(fairness=fs.Fairness(strength=0.0), seed=0).fit(table)
+    rows = model.sample_table(4000, seed=0).frame
+    assert model.lines_.layout.encoder.derived
+    for value in (2_500, 30_000):
+        assert (rows["income"] == value).mean() == pytest.approx((income == value).mean(), abs=0.03)
+    assert set(rows["lincome"]) == set(logged)

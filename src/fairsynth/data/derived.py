@@ -150,6 +150,14 @@ def on_grid(values: np.ndarray, column: Column, step: float) -> np.ndarray:
     return np.asarray(grid / round(1 / step) if step < 1 else grid * step)
 
 
+def slack_of(column: Column, step: float) -> float:
+    """Return how far beyond the column's range a computed value may lie and still be at its end.
+
+    Of 32 bits, or cut off in a text, the highest value of people may be lower than what it is computed to be.
+    """
+    return step / 2 if step else FLOAT_NOISE * max(abs(bound) for bound in column.bounds)
+
+
 def check_derived(derived: Sequence[Derived], schema: Schema) -> None:
     """Raise ValueError if these columns cannot follow from others in this schema."""
     names = [own.name for own in derived]

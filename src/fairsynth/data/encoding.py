@@ -32,7 +32,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fairsynth.data.dated import agreed, check_dated
 from fairsynth.data.dated_search import find_dated, known_by_states
-from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid
+from fairsynth.data.derived import Derived, as_floats, check_derived, find_derived, on_grid, slack_of
 from fairsynth.data.determined import Told, check_told, find_told
 from fairsynth.data.frames import arrow_schema, batch_column
 from fairsynth.data.level_states import LevelStates, learn_levels, with_missing
@@ -276,7 +276,7 @@ class TableEncoder:
         """Draw numbers anew, inside the intervals that they fell into, where what follows would leave its range."""
         for j, own in self.derived.items():
             low, high = self.schema[own.name].bounds
-            slack = self.states[j].step / 2  # type: ignore[union-attr]
+            slack = slack_of(self.schema[own.name], self.states[j].step)  # type: ignore[union-attr]
             for _ in range(TRIES):
                 values = own.values({name: as_floats(sources[name]) for name in own.of})
                 rows = np.flatnonzero((values < low - slack) | (values > high + slack))
@@ -382,8 +382,8 @@ class TableEncoder:
         states = part.states_of(on_grid(part.as_seen(values), column, part.step))
         if part.missing:
             states = np.where(gone, np.int32(part.size - 1), states)
-        low, high = column.bounds
-        return states, gone | ((values >= low - part.step / 2) & (values <= high + part.step / 2))
+        (low, high), slack = column.bounds, slack_of(column, part.step)
+        return states, gone | ((values >= low - slack) & (values <= high + slack))
 
     @cached_property
     def _middles(self) -> dict[str, np.ndarray]:
