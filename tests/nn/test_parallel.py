@@ -133,6 +133,8 @@ with joined(minutes=2) as together:
     except SettingsError as error:
         found["other folder"] = str(error)
 assert team().size == 1
+tasks = Path("/proc/self/task")  # threads by name; Linux only
+found["threads"] = sorted((task / "comm").read_text().strip() for task in tasks.iterdir()) if tasks.exists() else []
 np.savez(folder / f"rank{rank}.npz", **found)
 """
 FIT = """
@@ -214,6 +216,12 @@ def test_processes_that_would_do_different_things_are_refused(ranks: list[Any]) 
         assert "rank 0 and 1 are not about to do the same" in str(rank["refused"])
         assert "checkpoint folder" in str(rank["other folder"])
         assert "1 rows cannot be shared by 2" in str(rank["too small"])
+
+
+def test_no_thread_of_the_team_outlives_it(ranks: list[Any]) -> None:
+    """One that wakes while Python ends aborts the process, which by then has trained."""
+    for rank in ranks:
+        assert not [name for name in rank["threads"] if "gloo" in name or "tcpstore" in name]
 
 
 def test_alone_nothing_changes() -> None:

@@ -183,6 +183,10 @@ def joined(*, minutes: float = 30.0) -> Iterator[Team]:
     global _current
     import torch.distributed as dist
 
+    # Functions of this module keep the group that there is when it is imported, which optimisers do at some time.
+    # The threads of a group that somebody keeps outlive it, and one that still runs when Python ends aborts.
+    import torch.distributed.nn  # noqa: F401
+
     if not launched():
         raise SettingsError(
             "this process was not started as one of several; start it with torchrun --nproc-per-node N."
@@ -196,12 +200,9 @@ def joined(*, minutes: float = 30.0) -> Iterator[Team]:
     before, _current = _current, Team(dist.get_rank(), dist.get_world_size())
     try:
         yield _current
-    except BaseException:
-        # The others may wait for this one; who started them ends them when this one fails.
-        _current = before
-        raise
-    else:
         dist.barrier()  # nobody leaves while another still writes
+    finally:
+        # When this one fails, the others may wait for it: without a group they fail, too.
         _current = before
         if own:
             dist.destroy_process_group()
