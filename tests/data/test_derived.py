@@ -516,3 +516,14 @@ def test_the_highest_value_is_not_lost_to_the_last_digit() -> None:
     for value in (2_500, 30_000):
         assert (rows["income"] == value).mean() == pytest.approx((income == value).mean(), abs=0.03)
     assert set(rows["lincome"]) == set(logged)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 3, 2.54])
+def test_what_was_taken_off_a_column_has_all_of_its_digits(scale: float) -> None:
+    """A centered column of fewer digits differs from people's in every row, which one cut of a tree sees."""
+    x = np.round(np.random.default_rng(0).gamma(4.0, 1.5, N), 3)
+    centered = (x - x.mean()) * scale
+    table = table_of({"x": x, "centered": centered})
+    (own,) = find_derived(table, {c.name: grid_step(c) for c in table.schema})
+    assert own.name == "centered" and own.of == ("x",)
+    assert np.abs(own.values({"x": x}) - centered).max() < 1e-7 * np.abs(centered).max()

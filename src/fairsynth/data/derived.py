@@ -36,6 +36,10 @@ MIN_VALUES = 8
 LOOKED_AT = 1_000
 #: Without a grid, how far a value may be off, in parts of the largest one: numbers of 32 bits have seven digits.
 FLOAT_NOISE = 1e-6
+#: A relation of fewer digits is as good as that of most if it is off by no more than so many times as much, or than the
+#: last digit of 32 bits.
+AS_NEAR = 1.1
+LAST_DIGIT = 2.0**-24
 #: Grids in steps on which a column may lie more often than it would if it were computed, and by how much of its rows.
 ROUND = (5, 10, 50, 100, 500, 1000, 5000)
 LOST = 0.05
@@ -403,20 +407,34 @@ class _Search:
     def _in_few_digits(
         self, name: str, form: Literal["sum", "product"], of: list[str], weights: np.ndarray, constant: float
     ) -> Derived | None:
-        """Return the relation of the fewest digits that the rows follow, if any; of moments, in units of time first."""
+        """Return the relation of the fewest digits that the rows follow, if any; of moments, in units of time first.
+
+        Where no grid rounds what is computed, what a digit less leaves out would be seen in every row: a mean that was
+        taken off has as many digits as there are.
+        """
         rounded = [
             ([float(f"{w:.{digits}g}") for w in weights], float(f"{constant:.{digits}g}"))
             for digits in (1, 2, 3, 4, 6, 9, 15)
         ]
         if self.schema[name].kind == "datetime":
             rounded.insert(0, ([_in_time(float(w)) for w in weights], 0.0))
-        for own_weights, own_constant in rounded:
-            own = Derived(
-                name=name, form=form, of=tuple(of), weights=tuple(own_weights), constant=own_constant
-            )
-            if self.follows(own):
-                return own
-        return None
+        made = (
+            Derived(name=name, form=form, of=tuple(of), weights=tuple(own_weights), constant=own_constant)
+            for own_weights, own_constant in rounded
+        )
+        follow = (own for own in made if self.follows(own))
+        if self.steps[name] or self.schema[name].kind == "datetime":
+            return next(follow, None)
+        found = list(follow)
+        off = [self._off(own) for own in found]
+        most = (
+            max(off[-1] * AS_NEAR, LAST_DIGIT * float(np.nanmax(np.abs(self.values[name])))) if found else 0.0
+        )
+        return next((own for own, one in zip(found, off, strict=True) if one <= most), None)
+
+    def _off(self, own: Derived) -> float:
+        """Return by how much the rows are off in the middle."""
+        return float(np.nanmedian(np.abs(own.values(self.values) - self.values[own.name])))
 
 
 def _in_time(weight: float) -> float:
