@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairsynth import AuditedTrees, Fairness, Table
-from fairsynth.data.persons import names_people
+from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.number_states import NumberStates
+from fairsynth.data.persons import names_people, people_of, rows_of_one
 
 ROLES: dict[str, Any] = {"target": "again", "favorable": "no", "sensitive": "sex"}
 
@@ -122,3 +124,80 @@ def test_rows_with_a_number_each_are_split_as_before() -> None:
     plain = Table(frame.drop("row"), **ROLES)
     for found, expected in zip(table.split(seed=4), plain.split(seed=4), strict=True):
         assert found.frame.drop("row").equals(expected.frame)
+
+
+def panel(people: int = 300, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return four to nine rows of each person, who keeps a weight and nearly an income; one is very rich."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(people), rng.integers(4, 10, people))
+    weight = rng.integers(45, 120, people)
+    weight[0] = 190
+    income = np.round(rng.lognormal(10, 0.5, people), 2)
+    income[0] = 5e6
+    n = len(person)
+    sex = rng.choice(["f", "m"], people)[person]
+    frame = pl.DataFrame(
+        {
+            "patient": [f"P{one}" for one in person],
+            "weight": weight[person],
+            "income": np.round(income[person] * (1 + rng.integers(0, 2, n) / 100), 2),
+            "sex": sex,
+            "bp": rng.normal(120, 15, n).round(),
+            "again": np.where(rng.normal(0, 1, n) + (sex == "f") > 0.5, "yes", "no"),
+        }
+    )
+    return frame, person
+
+
+def test_five_rows_of_one_person_are_one_person() -> None:
+    """What is remembered of numbers is shared by five people, however many rows each of them has."""
+    frame, _ = panel()
+    table = Table(frame, **ROLES)
+    persons = table.persons()
+    assert persons is not None and table.schema.identifiers == ("patient",)
+    encoder = TableEncoder.learn(table)
+    for name in ("weight", "income", "bp"):
+        part = encoder.states[encoder.index(name)]
+        assert isinstance(part, NumberStates)
+        values = frame[name].to_numpy()
+        for atom in part.atoms:
+            assert len(np.unique(persons[np.isclose(values, atom * part.step)])) >= 5
+        # Of the richest person only one value counts among the five that the range ends with.
+        highest = frame.group_by("patient").agg(pl.col(name).max())[name].top_k(5).mean()
+        assert table.schema[name].maximum <= highest + 1e-6
+    assert table.schema["weight"].maximum < 150 and table.schema["income"].maximum < 2e6
+    alone = Table(frame.drop("patient"), **ROLES)
+    assert alone.schema["weight"].maximum == 190  # nobody can know, then
+
+
+def test_leaves_are_of_people_and_not_of_their_rows() -> None:
+    frame, _ = panel()
+    table = Table(frame, **ROLES)
+    model = AuditedTrees(fairness=Fairness(strength=0.0), seed=0, min_leaf=20, evidence=0.0).fit(table)
+    each = rows_of_one(table.persons())
+    assert 6 < each < 8
+    lines, states = model.lines_, model.lines_.layout.encoder.encode(table).T.astype(np.int64)
+    of_rows = lines.of_states(np.ascontiguousarray(states.T))
+    most = 0
+    for tree in model.trees_.values():
+        leaves = tree.tree.leaves(tree.asked([of_rows[k] for k in tree.parents]), len(frame))
+        assert np.bincount(leaves, minlength=tree.tree.n_leaves).min() >= 20 * each
+        most = max(most, tree.tree.n_leaves)
+    assert most > 5
+
+
+def test_part_of_the_people_is_still_of_people() -> None:
+    """A hundred names tell that a column names people; of a part of them it is known."""
+    train, test = Table(panel()[0], **ROLES).split(0.8, seed=0)
+    assert train.persons() is not None and train.frame["patient"].n_unique() == 60
+    first, second = train.split(0.4, seed=1)
+    assert not set(first.frame["patient"]) & set(second.frame["patient"])
+    assert not set(train.frame["patient"]) & set(test.frame["patient"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40))
+def test_people_of_a_value_are_counted_once(rows: list[tuple[int, int]]) -> None:
+    values, persons = (np.array(own) for own in zip(*rows, strict=True))
+    distinct = np.unique(values)
+    asked = [len({who for value, who in rows if value == one}) for one in distinct.tolist()]
+    assert people_of(values, distinct, persons).tolist() == asked

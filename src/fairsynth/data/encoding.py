@@ -147,6 +147,7 @@ class TableEncoder:
         }
         since = find_since(table, follows, {name for own in follows.values() for name in own.of})
         below = find_ordered(table, {*since, *follows})
+        persons = table.persons()
         states: list[LevelStates | NumberStates] = []
         for column in schema:
             if column.kind == "identifier":
@@ -155,13 +156,13 @@ class TableEncoder:
             start = since.get(column.name)
             if start is not None:
                 values = time_between(values, table.frame[start])
-                part = learn_numbers(values, told_by(column, values), max_intervals)
+                part = learn_numbers(values, told_by(column, values, persons), max_intervals, persons)
                 states.append(part.model_copy(update={"since": start}))
                 continue
             if column.kind in ("categorical", "boolean"):
                 states.append(learn_levels(values, column))
             else:
-                part = learn_numbers(values, column, max_intervals)
+                part = learn_numbers(values, column, max_intervals, persons)
                 own = {"follows": follows.get(column.name), "never_below": below.get(column.name, ())}
                 states.append(part.model_copy(update=own))
         encoder = cls(schema, states)

@@ -34,7 +34,7 @@ from fairsynth.data.measure import (
 )
 from fairsynth.data.moments import DATETIME
 from fairsynth.data.number_text import NumberText, written_numbers
-from fairsynth.data.persons import names_people
+from fairsynth.data.persons import names_people, persons_of
 from fairsynth.data.schema import MICROSECONDS, NUMERIC_KINDS, Column, Schema, build_schema
 from fairsynth.data.spans import SpanText, counted, is_span, written_spans
 from fairsynth.data.zones import OFFSET_FORMATS, days_in_zone, zone_of_dtype, zone_of_offsets
@@ -108,6 +108,14 @@ def infer_schema(
             found.append(name)
         columns.append(column)
         notes += inferring.notes
+    persons = persons_of([raw.frame[name] for name in found])
+    if persons is not None:  # several rows are one person's own range
+        columns = [
+            _Inference(raw, one.name, said, markers, persons).run()
+            if one.kind in (*NUMERIC_KINDS, "datetime")
+            else one
+            for one in columns
+        ]
     schema = build_schema(
         columns=tuple(columns),
         target=said.target,
@@ -124,8 +132,16 @@ def infer_schema(
 class _Inference:
     """The inference of one column."""
 
-    def __init__(self, raw: RawFrame, name: str, said: Declared, markers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        raw: RawFrame,
+        name: str,
+        said: Declared,
+        markers: Sequence[str],
+        persons: np.ndarray | None = None,
+    ) -> None:
         self.raw, self.name, self.said, self.markers = raw, name, said, markers
+        self.persons = persons
         self.hint = dict(said.hints.get(name, {}))
         self.is_target = name == said.target
         self.is_sensitive = name in said.sensitive
@@ -449,14 +465,16 @@ class _Inference:
             return {}
         if kind == "datetime":
             unit, canonical = self._unit_of(canonical)
-            low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit])
+            low, high = private_range(canonical.cast(pl.Int64), step=MICROSECONDS[unit], persons=self.persons)
             bounds = pl.Series([int(low), int(high)]).cast(DATETIME)
             return {"minimum": bounds[0], "maximum": bounds[1], "unit": unit, "tz": self.zone or column.tz}
         if kind == "integer":
-            low, high = private_range(canonical)
+            low, high = private_range(canonical, persons=self.persons)
             return {"minimum": int(low), "maximum": int(high)}
         decimals = decimals_of(canonical)
-        low, high = private_range(canonical, step=None if decimals is None else 10.0**-decimals)
+        low, high = private_range(
+            canonical, step=None if decimals is None else 10.0**-decimals, persons=self.persons
+        )
         return {"minimum": low, "maximum": high, "decimals": decimals}
 
     def _check_variety(self, values: pl.Series, column: Column) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from fairsynth.data.canonical import EXACT_INTEGERS, mask_missing
@@ -23,7 +24,9 @@ COARSER = 1e4
 LAST_BITS = 4 * 2.0**-53
 
 
-def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, float]:
+def private_range(
+    values: pl.Series, *, step: float | None = 1, persons: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return the range to remember of a column of numbers, without revealing one person's value.
 
     At each end it is the mean of the five most extreme values; or the extreme itself where at least five
@@ -35,6 +38,9 @@ def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, 
         Numbers, with nulls; Int64 or Float64.
     step : float, optional
         Smallest difference between values; None for floats of full precision.
+    persons : np.ndarray, optional
+        Whom each row is of, int64 ``(n,)``, where there are several rows of a person: of each only the most extreme
+        value counts.
 
     Returns
     -------
@@ -42,7 +48,12 @@ def private_range(values: pl.Series, *, step: float | None = 1) -> tuple[float, 
         int when the values are integers.
     """
     ends = []
-    for extreme in (values.drop_nulls().bottom_k(EXTREME_ROWS), values.drop_nulls().top_k(EXTREME_ROWS)):
+    lows = highs = values.drop_nulls()
+    if persons is not None:
+        rows = pl.DataFrame({"value": values, "person": persons}).drop_nulls("value")
+        of_each = rows.group_by("person").agg(low=pl.col("value").min(), high=pl.col("value").max())
+        lows, highs = of_each["low"], of_each["high"]
+    for extreme in (lows.bottom_k(EXTREME_ROWS), highs.top_k(EXTREME_ROWS)):
         ordered = extreme.to_list()
         if len(ordered) == EXTREME_ROWS and len(set(ordered)) == 1:
             ends.append(ordered[0])

@@ -7,6 +7,7 @@ import polars as pl
 
 from fairsynth.data.leaning import learn_means
 from fairsynth.data.number_states import NumberStates, as_numbers, in_steps_from
+from fairsynth.data.persons import people_of
 from fairsynth.data.roundness import MIN_SHARED, learn_roundness
 from fairsynth.data.schema import Column, grid_step
 
@@ -27,11 +28,16 @@ RARE = (0.005, 0.5)
 APART = 4
 
 
-def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> NumberStates:
+def learn_numbers(
+    values: pl.Series, column: Column, max_intervals: int, persons: np.ndarray | None = None
+) -> NumberStates:
     """Learn the states of a column from its values ``(n,)``, with so many intervals at most.
 
     Codes (of places, schools, goods, or the squares of ages) are no amounts: between two of them there is nothing. So
     those that `MIN_SHARED` rows have are the states, and a rarer one counts as the nearest of these.
+
+    Where there are several rows of a person, `persons` says whom each is of ``(n,)``, and as many people have to share
+    a value.
     """
     step = grid_step(column)
     missing = column.has_missing or values.null_count() > 0
@@ -40,7 +46,10 @@ def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Numb
     numbers = np.clip(as_numbers(values.drop_nulls()), low, high)
     grid = np.round(numbers / step) if step else numbers
     distinct, counts = np.unique(grid, return_counts=True)
-    often = counts >= MIN_SHARED
+    people = counts
+    if persons is not None:
+        people = people_of(grid, distinct, persons[values.is_not_null().to_numpy()])
+    often = people >= MIN_SHARED
     if step and not column.edges and column.kind != "datetime" and _may_be_codes(distinct, counts):
         found = _given_atoms(grid, distinct[often], column, missing, max_intervals)
         rest = grid[~np.isin(grid, distinct[often])]
@@ -49,7 +58,7 @@ def learn_numbers(values: pl.Series, column: Column, max_intervals: int) -> Numb
                 name=column.name, step=step, atoms=tuple(distinct[often].tolist()), missing=missing
             )
     few = len(distinct) <= FEW_NUMBERS
-    shared = often if few else counts >= max(20.0, ATOM_SHARE * len(grid))
+    shared = often if few else often & (counts >= max(20.0, ATOM_SHARE * len(grid)))
     found = _given_atoms(grid, distinct[shared], column, missing, max_intervals)
     more = np.flatnonzero(~shared & often)
     if not found.n_intervals or not len(more):

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 #: Values that there are, and rows of one on average, at least and at most.
 FEWEST_PEOPLE = 100
+#: The same of a column that is known to name somebody: a part of the rows, or a small study.
+FEWEST_KNOWN = 20
 LEAST_ROWS = 1.2
 MOST_ROWS = 20
 #: Levels of a sensitive column, at most.
@@ -57,10 +60,41 @@ def names_people(values: pl.Series, sensitive: Sequence[pl.Series]) -> bool:
     )
 
 
-def many_of_several(values: pl.Series) -> bool:
-    """Say whether values ``(n,)`` are as many as people are of whom there are several rows."""
+def many_of_several(values: pl.Series, fewest: int = FEWEST_PEOPLE) -> bool:
+    """Say whether values ``(n,)`` are as many as people are of whom there are several rows, `fewest` at least."""
     n, distinct = len(values) - values.null_count(), values.drop_nulls().n_unique()
-    return distinct >= FEWEST_PEOPLE and LEAST_ROWS * distinct <= n <= MOST_ROWS * distinct
+    return distinct >= fewest and LEAST_ROWS * distinct <= n <= MOST_ROWS * distinct
+
+
+def persons_of(identifiers: Sequence[pl.Series]) -> np.ndarray | None:
+    """Return which person each row is of, int64 ``(n,)`` from 0, given the columns that name somebody.
+
+    None where none of them names people of whom there are several rows.
+    """
+    found = [own for own in identifiers if many_of_several(own, FEWEST_KNOWN)]
+    if not found:
+        return None
+    own = min(found, key=lambda own: own.n_unique())
+    codes = np.unique(own.fill_null(own.drop_nulls()[0]).to_numpy(), return_inverse=True)[1].reshape(-1)
+    # Of whom nothing is known may be anybody.
+    unknown = own.is_null().to_numpy()
+    codes[unknown] = codes.max() + 1 + np.arange(int(unknown.sum()))
+    return np.asarray(np.unique(codes, return_inverse=True)[1].reshape(-1))
+
+
+def rows_of_one(persons: np.ndarray | None) -> float:
+    """Return how many rows there are of the person whom a row is of, on average, given that of each row ``(n,)``."""
+    if persons is None:
+        return 1.0
+    rows = np.bincount(persons).astype(np.float64)
+    return float(rows @ rows / rows.sum())
+
+
+def people_of(values: np.ndarray, distinct: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    """Return how many people have each of the distinct values, ascending, int64, given value and person of each row."""
+    place = np.searchsorted(distinct, values).astype(np.int64)
+    pairs = np.unique(place * (int(persons.max(initial=0)) + 1) + persons)
+    return np.bincount(pairs // (int(persons.max(initial=0)) + 1), minlength=len(distinct))
 
 
 def _odd(frame: pl.DataFrame) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import polars as pl
 
 from fairsynth.data.derived import clearly_more
@@ -116,9 +117,9 @@ def time_between(values: pl.Series, start: pl.Series) -> pl.Series:
     return (values.to_physical() - start.to_physical()).cast(DATETIME).alias(values.name)
 
 
-def told_by(column: Column, between: pl.Series) -> Column:
+def told_by(column: Column, between: pl.Series, persons: np.ndarray | None = None) -> Column:
     """Return a column as one of times between moments ``(n,)``: with a range of these, which is nobody's own."""
-    low, high = private_range(between.to_physical(), step=_step(column))
+    low, high = private_range(between.to_physical(), step=_step(column), persons=persons)
     return _within(column, int(low), int(high))
 
 

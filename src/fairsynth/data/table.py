@@ -19,7 +19,7 @@ from fairsynth.data.giveaways import with_notes
 from fairsynth.data.infer import infer_schema
 from fairsynth.data.io import read_any
 from fairsynth.data.moments import DATETIME
-from fairsynth.data.persons import many_of_several
+from fairsynth.data.persons import persons_of
 from fairsynth.data.schema import MICROSECONDS, MISSING_LEVEL, Column, Schema
 from fairsynth.errors import DataError, FairsynthWarning, SchemaError, SettingsError
 
@@ -266,7 +266,7 @@ class Table:
             Rows in their old order, with this table's schema.
         """
         n = len(self)
-        persons = self._persons()
+        persons = self.persons()
         first = np.arange(n) if persons is None else np.unique(persons, return_index=True)[1]
         n_test = round(test_size * len(first))
         if not 0 < test_size < 1 or not 0 < n_test < len(first):
@@ -279,18 +279,12 @@ class Table:
         train, test = self.frame.filter(pl.Series(~is_test)), self.frame.filter(pl.Series(is_test))
         return Table._of(train, self.schema), Table._of(test, self.schema)
 
-    def _persons(self) -> np.ndarray | None:
-        """Return which person each row is of, int64 ``(n,)``, where an identifier names people of several rows."""
-        found = [self.frame[name] for name in self.schema.identifiers]
-        found = [own for own in found if many_of_several(own)]
-        if not found:
-            return None
-        own = min(found, key=lambda own: own.n_unique())
-        codes = np.unique(own.fill_null(own.drop_nulls()[0]).to_numpy(), return_inverse=True)[1].reshape(-1)
-        # Of whom nothing is known may be anybody.
-        unknown = own.is_null().to_numpy()
-        codes[unknown] = codes.max() + 1 + np.arange(int(unknown.sum()))
-        return np.asarray(np.unique(codes, return_inverse=True)[1].reshape(-1))
+    def persons(self) -> np.ndarray | None:
+        """Return which person each row is of, int64 ``(n,)`` from 0.
+
+        None where no identifier names people of whom there are several rows.
+        """
+        return persons_of([self.frame[name] for name in self.schema.identifiers])
 
     def _strata(self) -> np.ndarray:
         strata = np.zeros(len(self), dtype=np.int64)

@@ -30,6 +30,7 @@ from fairsynth import checkpoints
 from fairsynth.checkpoints import Checkpoint
 from fairsynth.cores import cores, in_order, one_blas_thread
 from fairsynth.data.encoding import TableEncoder
+from fairsynth.data.persons import rows_of_one
 from fairsynth.data.table import Table
 from fairsynth.errors import DataError
 from fairsynth.fairness import CRITERIA, Fairness
@@ -217,7 +218,8 @@ class FairTrees(Generator):
         of_rows = lines.of_states(columns.T)
         labels = columns[layout.target]
         with one_blas_thread():
-            trees, label = self._learn(lines, of_rows, columns, len(levels), kept, progress)
+            rows_each = rows_of_one(table.persons())
+            trees, label = self._learn(lines, of_rows, columns, len(levels), kept, progress, rows_each)
             joint = joint_counts(labels, groups, layout.n_labels, len(levels))
             learned = Learned(table, lines, trees, label, of_rows, columns, groups, levels, counts)
             self._settle(learned, joint, progress)
@@ -284,6 +286,7 @@ class FairTrees(Generator):
         n_groups: int,
         kept: Checkpoint | None,
         progress: Progress | None,
+        rows_each: float = 1.0,
     ) -> tuple[dict[int, ColumnTree], TreeLabel]:
         """Learn all trees, or go on where a checkpoint ends."""
         total = self._steps(lines)
@@ -291,7 +294,7 @@ class FairTrees(Generator):
         done, tensors = found or (0, {})
         trees = {column: read_tree(tensors, lines, column) for column in lines.grown[:done]}
         saved = time.monotonic()
-        settings = self._growth(columns.shape[1])
+        settings = {**self._growth(int(columns.shape[1] / rows_each)), "rows_each": rows_each}
         target, at = lines.layout.target, len(lines.grown) + 1
         fairness, reach = self.fairness, self.reach
 

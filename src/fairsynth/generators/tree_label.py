@@ -270,6 +270,7 @@ def learn_label(
     even: bool = False,
     directions: int = 0,
     group_evidence: float | None = None,
+    rows_each: float = 1.0,
 ) -> TreeLabel:
     """Learn the law of the label; what each group needs is set by `of_groups`, and the shifts of the criterion later.
 
@@ -287,7 +288,7 @@ def learn_label(
         As of `FairTrees`.
     even : bool
         Allot labels, and on small tables mix the boosted law with a linear one (`trees.linear_scores`).
-    directions, group_evidence
+    directions, group_evidence, rows_each
         As of `learn_column`.
 
     Raises
@@ -321,6 +322,7 @@ def learn_label(
         tree = learn_column(
             lines, of_rows, layout.target, states, min_leaf=min_leaf, evidence=evidence, backing=backing,
             rng=np.random.default_rng([seed, 11]), first=first, directions=directions, group_evidence=group_evidence,
+            rows_each=rows_each,
         )  # fmt: skip
     label = TreeLabel(
         kind, fav, scores, tree, reach, fairness.strength, np.zeros(n_groups), _empty(), None

@@ -238,6 +238,7 @@ def learn_column(
     max_leaves: int = MAX_LEAVES,
     directions: int = 0,
     group_evidence: float | None = None,
+    rows_each: float = 1.0,
 ) -> ColumnTree:
     """Learn how a column is drawn.
 
@@ -263,6 +264,8 @@ def learn_column(
         Sums over the other columns that the tree may ask, at most; see `trees.directions`.
     group_evidence : float, optional
         With so much evidence a leaf is parted by group in the end.
+    rows_each : float
+        Rows of one person, see `trees.layered.grow`.
     """
     parents = lines.before(column)
     given = tuple(range(len(lines.given))) if group_evidence is not None else ()
@@ -285,7 +288,7 @@ def learn_column(
         known, bins = [*known, *sums.lines(known)], [*bins, *sums.bins]
     tree = grow(
         known, bins, classes, own, min_leaf=min_leaf, evidence=evidence, first=at_first,
-        last=given, last_evidence=group_evidence or 0.0,
+        last=given, last_evidence=group_evidence or 0.0, rows_each=rows_each,
         max_leaves=min(max_leaves, int(np.clip(MAX_SHARES // n_states, 16, MAX_LEAVES))),
     )  # fmt: skip
     if sums is not None and all(layer.parent < n_lines for layer in tree.layers):

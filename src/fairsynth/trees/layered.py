@@ -9,6 +9,7 @@ and Hosking, 1999). The layers, and the threshold below which a cut counts as ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ def grow(
     last: Sequence[int] = (),
     last_evidence: float = 0.0,
     max_leaves: int = MAX_LEAVES,
+    rows_each: float = 1.0,
 ) -> LayeredTree:
     """Grow a tree that tells the classes of a column apart.
 
@@ -136,12 +138,15 @@ def grow(
         As `evidence`.
     max_leaves : int
         Leaves, at most.
+    rows_each : float
+        Rows of the person whom a row is of, on average: so many are one to `min_leaf`, which is to keep a leaf from
+        being of a few people.
 
     Returns
     -------
     LayeredTree
     """
-    n = len(classes)
+    n, min_leaf = len(classes), math.ceil(min_leaf * rows_each)
     response, freedom = response_of(np.bincount(classes, minlength=of_classes.size), of_classes.ordered)
     chance = freedom + evidence * float(np.sqrt(2 * freedom))
     node, n_nodes, layers = np.zeros(n, dtype=np.int64), 1, []
