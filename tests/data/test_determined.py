@@ -168,3 +168,35 @@ def test_what_cannot_be_decided_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(DataError):
             with_told(name, told)
+
+
+def pupils(n: int = 3_000, seed: int = 0) -> pl.DataFrame:
+    """Pupils of two hundred schools with numbers far apart, many of them small, of some size and average."""
+    rng = np.random.default_rng(seed)
+    weight = rng.pareto(1.0, 200) + 0.05
+    school = rng.choice(200, n, p=weight / weight.sum())
+    score = rng.normal(size=n)
+    return pl.DataFrame(
+        {
+            "sex": rng.choice(["f", "m"], n),
+            "school": rng.choice(100_000, 200, replace=False)[school],
+            "size": rng.integers(10, 60, 200)[school],
+            "average": rng.normal(size=200)[school].round(4),
+            "score": score.round(2),
+            "good": np.where(score + rng.normal(0, 1, n) > 0.5, "yes", "no"),
+        }
+    )
+
+
+def test_codes_too_rare_to_be_states_do_not_speak_for_their_neighbours() -> None:
+    real = pupils()
+    counts = real["school"].value_counts()
+    rare = counts.filter(pl.col("count") < 5)["school"]
+    assert real["school"].is_in(rare.implode()).mean() > 0.01  # they would break what the others decide
+    table = Table(real, **ROLES)
+    encoder = TableEncoder.learn(table)
+    assert {name: own.by for name, own in encoder.told_by.items()} == {"size": "school", "average": "school"}
+    drawn = AuditedTrees(fairness=Fairness(strength=0.0), seed=0).fit(table).sample(3_000, seed=0)
+    assert not drawn["school"].is_in(rare.implode()).any()
+    for other in ("size", "average"):
+        assert broken(drawn, real, "school", other) < 0.01

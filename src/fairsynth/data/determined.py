@@ -50,6 +50,7 @@ def find_told(
     states: np.ndarray,
     apart: Collection[str],
     of: Mapping[str, Collection[str]] | None = None,
+    nearest: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Told]:
     """Find the columns that others decide.
 
@@ -65,6 +66,9 @@ def find_told(
         Columns that no other decides, besides the target, the domain and sensitive ones.
     of : mapping, optional
         Columns that others are computed from, by these; none of them is decided by what is computed from it.
+    nearest : mapping, optional
+        Column of codes → rows whose own code is too rare to be a state, so that they count as of the nearest one, bool
+        ``(n,)``: what goes with theirs says nothing of that.
 
     Returns
     -------
@@ -81,7 +85,9 @@ def find_told(
     for source in sources:
         if parts[source].name in found:
             continue
-        for j in _likely(states, source, known[source]):
+        own_code = ~nearest[parts[source].name] if nearest and parts[source].name in nearest else slice(None)
+        rows = states[own_code]
+        for j in _likely(rows, source, known[source]):
             part = parts[j]
             if j == source or part.name in {*kept, *apart, *found} or known[j].sum() > known[source].sum():
                 continue
@@ -89,7 +95,7 @@ def find_told(
                 continue
             if part.name in computed.get(parts[source].name, ()):
                 continue
-            told = _told(states[:, source], states[:, j], known[source], part.size)
+            told = _told(rows[:, source], rows[:, j], known[source], part.size)
             if told is not None:
                 usable = (told >= 0) & sharp[j][np.maximum(told, 0)]
                 found[part.name] = Told(parts[source].name, tuple(np.where(usable, told, -1).tolist()))

@@ -179,6 +179,11 @@ class TableEncoder:
             encoder.encode(table),
             {*since, *follows, *dated},
             {own.name: own.of for own in follows.values()},
+            {
+                part.name: part.counts_as_nearest(encoder.told(part, table.frame))
+                for part in states
+                if isinstance(part, NumberStates) and not part.n_intervals and part.step
+            },
         )
         if not decided and not dated:
             return encoder

@@ -290,6 +290,12 @@ class NumberStates(BaseModel):
             nearest = np.where(values - atoms[before] < atoms[after] - values, atoms[before], atoms[after])
             return np.where(np.abs(nearest - values) <= FLOAT_NOISE * np.abs(values), nearest, values)
 
+    def counts_as_nearest(self, values: pl.Series) -> np.ndarray:
+        """Return where a number is no state, although all states are single numbers, bool ``(n,)``."""
+        numbers = as_numbers(values)
+        unknown = np.isfinite(numbers) & ~np.isin(self._in_steps(numbers), self.atoms)
+        return unknown if not self.n_intervals else np.zeros(len(numbers), dtype=bool)
+
     def encode(self, values: pl.Series) -> np.ndarray:
         """Return the state of every value, int32 ``(n,)``."""
         numbers = as_numbers(values)
